@@ -1,0 +1,1 @@
+"""What is measured into the enclave: bundle reader, runner and TLS endpoint."""

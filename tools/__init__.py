@@ -1,0 +1,1 @@
+"""What the model owner and the operator run on a host."""

@@ -1,0 +1,31 @@
+"""Runs a command of this project with the project's own interpreter.
+
+Every script in this folder is one call of `launch`, so that it can be typed
+without activating `.venv` first. Standard library only: it runs before
+anything is installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def launch(module: str) -> NoReturn:
+    """Runs `main()` of a module and exits with the status that it returns.
+
+    Args:
+        module: its dotted name, as in "tools.accuracy.command".
+    """
+    interpreter = ROOT / ".venv" / "bin" / "python"
+    if Path(sys.prefix) != ROOT / ".venv":
+        if not interpreter.exists():
+            sys.exit(f"error: {ROOT / '.venv'} doesn't exist yet; 'make setup' in {ROOT} makes it")
+        os.execv(interpreter, [str(interpreter), *sys.argv])  # noqa: S606 - replaces, starts nothing
+    sys.path[0] = str(ROOT)
+    sys.exit(importlib.import_module(module).main())
