@@ -9,22 +9,33 @@ MIB: Final = 1024 * KIB
 
 # --- requests ---------------------------------------------------------------------------------
 MAX_BODY_BYTES: Final = 32 * MIB
-"""Largest request body: a 224×224×3 FP32 batch of 16 as JSON text is about 24 MiB."""
+"""Largest request body of any kind."""
+
+MAX_JSON_BYTES: Final = 8 * MIB
+"""Largest JSON body: two pictures of 224×224×3 as text. The parser needs up to
+`JSON_EXPANSION` times as much memory, so this is well below MAX_BODY_BYTES."""
+
+JSON_EXPANSION: Final = 25
+"""Bytes of Python objects per byte of JSON, measured on the worst text, "[[],[],…]"."""
 
 MAX_HEAD_BYTES: Final = 16 * KIB
 """Largest request line plus headers; browsers and clients stay below 8 KiB."""
 
-MAX_PICTURE_PIXELS: Final = 40_000_000
-"""Largest picture by its declared size, 40 megapixels: a phone's camera, 120 MB decoded as RGB."""
+MAX_PICTURE_PIXELS: Final = 16_000_000
+"""Largest picture by its declared size: 4000×4000, a phone's ordinary camera mode. Three RGBA
+copies while transparency is resolved are 192 MB, about what parsing the largest JSON takes."""
 
 MAX_TENSOR_ELEMENTS: Final = 8 * MIB
 """Elements of one input tensor: 32 MiB as FP32, as much as a body may hold."""
 
-MAX_JSON_DEPTH: Final = 64
-"""Nesting of a JSON request: a tensor has at most a handful of dimensions."""
-
 MAX_TOP_K: Final = 100
 """Most labels that one classification may ask for."""
+
+MAX_ID_CHARACTERS: Final = 256
+"""Length of a request's id, which is sent back."""
+
+MAX_WAITING: Final = 64
+"""Requests that wait for one model; more are told to come back."""
 
 # --- connections ------------------------------------------------------------------------------
 MAX_CONNECTIONS: Final = 512
@@ -59,3 +70,10 @@ KEEP_ALIVE_S: Final = 75.0
 
 SHUTDOWN_TIMEOUT_S: Final = 10.0
 """How long running requests may take to finish when the server stops."""
+
+LINGER_S: Final = 2.0
+"""How long a closed connection's input is thrown away, so that the last answer isn't lost to a
+reset: RFC 9112 §9.6."""
+
+MAX_QUEUED_REQUESTS: Final = 32
+"""Complete requests that wait for a worker; the next one is answered 503."""

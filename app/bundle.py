@@ -1,0 +1,204 @@
+"""Authenticated reads of an encrypted bundle.
+
+Untrusted bytes become trusted in a fixed order or not at all:
+
+1. manifest.json and manifest.sig are read; nothing of them is believed.
+2. The Ed25519 signature is checked with the owner's key from the measured configuration.
+3. The manifest is parsed; its model id and version are compared with the configuration.
+4. Every object's file must have exactly the size that the manifest implies.
+5. An object is decrypted chunk by chunk to its end; only then is it used.
+
+A failure of 1, 2, 4, 5 or an old version is one `BundleIntegrityError`.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import numpy as np
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from numpy.typing import NDArray
+
+from app.card import ModelCard, read_card
+from app.errors import BundleFormatError, BundleIntegrityError
+from app.fields import FieldError, Fields, parse_json
+from app.manifest import (
+    MAX_MANIFEST_BYTES,
+    Manifest,
+    PartitionLayout,
+    parse_manifest,
+    parse_structure,
+)
+from app.objects import (
+    TAG_BYTES,
+    Kind,
+    ObjectName,
+    associated_data,
+    chunk_nonce,
+    ciphertext_bytes,
+    object_key,
+)
+
+MANIFEST_FILE: Final = "manifest.json"
+SIGNATURE_FILE: Final = "manifest.sig"
+SIGNATURE_BYTES: Final = 64
+SIGNED_PREFIX: Final = b"cloister manifest\x00"
+"""Goes before the manifest in what is signed, so that the signature fits nothing else."""
+
+
+def read_manifest(folder: Path, owner: Ed25519PublicKey, *, minimum_version: int) -> Manifest:
+    """Reads a bundle's manifest and returns it only when the owner signed it.
+
+    Args:
+        folder: the bundle.
+        owner: the key that must have signed; from a trusted place.
+        minimum_version: the oldest model version to accept.
+
+    Raises:
+        BundleIntegrityError: when a file is missing, the signature doesn't hold,
+            or the version is older.
+        BundleFormatError: when the signed manifest isn't of this format.
+    """
+    raw = _read_bounded(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES)
+    signature = _read_bounded(folder / SIGNATURE_FILE, SIGNATURE_BYTES)
+    try:
+        owner.verify(signature, SIGNED_PREFIX + raw)
+    except InvalidSignature as error:
+        raise BundleIntegrityError from error
+    manifest = parse_manifest(raw)
+    if manifest.identity.model_version < minimum_version:
+        raise BundleIntegrityError
+    return manifest
+
+
+class BundleReader:
+    """Reads the objects of one bundle whose manifest is verified.
+
+    It owns one chunk of scratch memory and is used by one thread at a time.
+    """
+
+    def __init__(self, folder: Path, manifest: Manifest, model_key: bytes) -> None:
+        self.manifest = manifest
+        self._folder = folder
+        self._model_key = model_key
+        self._scratch = np.empty(manifest.chunk_bytes + TAG_BYTES, dtype=np.uint8)
+
+    @property
+    def partition_count(self) -> int:
+        """How many partitions the bundle has."""
+        return len(self.manifest.partitions)
+
+    @property
+    def scratch_bytes(self) -> int:
+        """The reader's own memory, which counts against the budget."""
+        return self._scratch.nbytes
+
+    def weights_bytes(self, partition: int) -> int:
+        """Gives the size of a partition's weights object in bytes."""
+        return self.manifest.partitions[partition].weights_bytes
+
+    def read_card(self) -> ModelCard:
+        """Decrypts the model card.
+
+        Raises:
+            BundleIntegrityError: when the object doesn't authenticate.
+            BundleFormatError: when it isn't a card.
+        """
+        raw = self._read_small(Kind.CARD, 0, self.manifest.card_bytes)
+        try:
+            fields = Fields(parse_json(raw), "card")
+            card = read_card(fields)
+            fields.done()
+        except FieldError as error:
+            raise BundleFormatError(str(error)) from error
+        return card
+
+    def read_structure(self, partition: int) -> tuple[PartitionLayout, bytes]:
+        """Decrypts a partition's wiring and its ONNX graph without weights.
+
+        Raises:
+            BundleIntegrityError: when the object doesn't authenticate.
+            BundleFormatError: when it isn't a structure.
+        """
+        sizes = self.manifest.partitions[partition]
+        raw = self._read_small(Kind.STRUCTURE, partition, sizes.structure_bytes)
+        return parse_structure(raw, sizes.weights_bytes)
+
+    def read_weights(self, partition: int, into: NDArray[np.uint8]) -> None:
+        """Decrypts a partition's weights into the caller's buffer.
+
+        Args:
+            partition: its index.
+            into: contiguous bytes, at least `weights_bytes(partition)`; the caller
+                keeps ownership. Zeroed when the object doesn't authenticate.
+
+        Raises:
+            BundleIntegrityError: when the object doesn't authenticate to its end.
+        """
+        self._decrypt(Kind.WEIGHTS, partition, into[: self.weights_bytes(partition)])
+
+    def verify(self) -> None:
+        """Decrypts every object once and keeps nothing.
+
+        Raises:
+            BundleIntegrityError, BundleFormatError: as the single reads do.
+        """
+        self.read_card()
+        largest = max(sizes.weights_bytes for sizes in self.manifest.partitions)
+        buffer = np.empty(largest, dtype=np.uint8)
+        for partition in range(self.partition_count):
+            self.read_structure(partition)
+            self.read_weights(partition, buffer)
+
+    def _read_small(self, kind: Kind, index: int, size_bytes: int) -> bytes:
+        buffer = np.empty(size_bytes, dtype=np.uint8)
+        self._decrypt(kind, index, buffer)
+        return buffer.tobytes()
+
+    def _decrypt(self, kind: Kind, index: int, into: NDArray[np.uint8]) -> None:
+        name = ObjectName(kind, index, self.partition_count)
+        try:
+            with (self._folder / name.file).open("rb", buffering=0) as file:
+                self._decrypt_file(file, name, into)
+        except (OSError, InvalidTag) as error:
+            into[:] = 0
+            raise BundleIntegrityError from error
+
+    def _decrypt_file(self, file: BinaryIO, name: ObjectName, into: NDArray[np.uint8]) -> None:
+        identity, chunk_bytes = self.manifest.identity, self.manifest.chunk_bytes
+        if file.seek(0, 2) != ciphertext_bytes(into.nbytes, chunk_bytes):
+            raise InvalidTag
+        file.seek(0)
+        cipher = object_key(self._model_key, identity.bundle_id, name)
+        bound = associated_data(identity, name, into.nbytes)
+        # An empty object still has one chunk: its tag.
+        for chunk, start in enumerate(range(0, max(1, into.nbytes), chunk_bytes)):
+            plain = into[start : start + chunk_bytes]
+            ciphertext = self._scratch[: plain.nbytes + TAG_BYTES]
+            if _read_into(file, ciphertext) != ciphertext.nbytes:
+                raise InvalidTag
+            cipher.decrypt_into(chunk_nonce(chunk), ciphertext.data, bound, plain.data)
+
+
+def _read_into(file: BinaryIO, buffer: NDArray[np.uint8]) -> int:
+    """Fills a buffer from an unbuffered file; returns the bytes read, fewer at its end."""
+    done = 0
+    while done < buffer.nbytes:
+        count = file.readinto(buffer[done:].data)  # type: ignore[attr-defined]
+        if not count:
+            break
+        done += count
+    return done
+
+
+def _read_bounded(path: Path, most: int) -> bytes:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(most + 1)
+    except OSError as error:
+        raise BundleIntegrityError from error
+    if len(raw) > most:
+        raise BundleIntegrityError
+    return raw

@@ -1,0 +1,187 @@
+"""Strict reading of JSON: unknown, missing and ill-typed fields are errors that say where."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from typing import NoReturn, TypeVar
+
+T = TypeVar("T")
+
+
+class FieldError(ValueError):
+    """A JSON text that doesn't have the required form; the message says where and what."""
+
+
+def parse_json(raw: bytes) -> object:
+    """Parses one UTF-8 JSON text, refusing what the standard library tolerates.
+
+    Args:
+        raw: the text; the caller has bounded its size.
+
+    Raises:
+        FieldError: for bad UTF-8, bad JSON, a key given twice, NaN or Infinity,
+            or nesting deeper than the interpreter's recursion limit.
+    """
+    try:
+        return json.loads(
+            raw.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_no_constant
+        )
+    except UnicodeDecodeError as error:
+        raise FieldError(f"not UTF-8 at byte {error.start}") from error
+    except json.JSONDecodeError as error:
+        raise FieldError(
+            f"not JSON at line {error.lineno}, column {error.colno}: {error.msg}"
+        ) from error
+    except RecursionError as error:
+        raise FieldError("nested too deeply") from error
+
+
+def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        repeated = next(key for key in keys if keys.count(key) > 1)
+        raise FieldError(f"the key {repeated[:80]!r} is given twice")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise FieldError(f"{name} isn't a JSON number")
+
+
+class Fields:
+    """One JSON object whose fields are taken one after another, then closed.
+
+    `done` must be called last: it refuses every field that nobody took.
+    """
+
+    def __init__(self, value: object, where: str) -> None:
+        self.where = where
+        if not isinstance(value, dict):
+            raise FieldError(f"{where}: expected an object, got {_kind(value)}")
+        self._rest: dict[str, object] = dict(value)
+
+    def has(self, name: str) -> bool:
+        """Says whether a field is there and not taken yet."""
+        return name in self._rest
+
+    def names(self) -> tuple[str, ...]:
+        """Gives the names of the fields not taken yet."""
+        return tuple(self._rest)
+
+    def take(self, name: str) -> object:
+        """Takes a field of any type."""
+        if name not in self._rest:
+            raise FieldError(f"{self.where}: the field {name!r} is missing")
+        return self._rest.pop(name)
+
+    def text(self, name: str, *, longest: int = 1024) -> str:
+        """Takes a string of at most `longest` characters."""
+        value = self.take(name)
+        if not isinstance(value, str):
+            raise self.wrong(name, "a string", value)
+        if len(value) > longest:
+            raise FieldError(
+                f"{self.where}.{name}: {len(value)} characters, at most {longest} are allowed"
+            )
+        return value
+
+    def flag(self, name: str) -> bool:
+        """Takes true or false."""
+        value = self.take(name)
+        if not isinstance(value, bool):
+            raise self.wrong(name, "true or false", value)
+        return value
+
+    def integer(self, name: str, *, least: int, most: int) -> int:
+        """Takes a whole number between two bounds, both included."""
+        value = self.take(name)
+        if isinstance(value, bool) or not isinstance(value, int):
+            raise self.wrong(name, "a whole number", value)
+        if not least <= value <= most:
+            raise FieldError(
+                f"{self.where}.{name}: expected {least} to {most}, got {_short(value)}"
+            )
+        return value
+
+    def number(self, name: str) -> float:
+        """Takes a finite number."""
+        return self._as_number(name, self.take(name))
+
+    def numbers(self, name: str) -> tuple[float, ...]:
+        """Takes an array of finite numbers."""
+        return tuple(self._as_number(name, item) for item in self.array(name))
+
+    def _as_number(self, name: str, value: object) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.wrong(name, "a number", value)
+        try:
+            return float(value)
+        except OverflowError as error:
+            raise self.wrong(name, "a finite number", value) from error
+
+    def texts(self, name: str, *, most: int) -> tuple[str, ...]:
+        """Takes an array of at most `most` strings."""
+        items = self.array(name, most=most)
+        for item in items:
+            if not isinstance(item, str):
+                raise self.wrong(name, "strings", item)
+        return tuple(str(item) for item in items)
+
+    def array(self, name: str, *, most: int = 1_000_000) -> Sequence[object]:
+        """Takes an array of at most `most` items."""
+        value = self.take(name)
+        if not isinstance(value, list):
+            raise self.wrong(name, "an array", value)
+        if len(value) > most:
+            raise FieldError(f"{self.where}.{name}: {len(value)} items, at most {most} are allowed")
+        return value
+
+    def inner(self, name: str) -> Fields:
+        """Takes an object."""
+        return Fields(self.take(name), f"{self.where}.{name}")
+
+    def each(self, name: str, read: Callable[[Fields], T], *, most: int) -> tuple[T, ...]:
+        """Takes an array of objects and reads each; `read` need not call `done`."""
+        found = []
+        for index, item in enumerate(self.array(name, most=most)):
+            fields = Fields(item, f"{self.where}.{name}[{index}]")
+            found.append(read(fields))
+            fields.done()
+        return tuple(found)
+
+    def choice(self, name: str, allowed: Sequence[str]) -> str:
+        """Takes one of a few strings."""
+        value = self.take(name)
+        if not isinstance(value, str) or value not in allowed:
+            raise self.wrong(name, " or ".join(repr(item) for item in allowed), value)
+        return value
+
+    def done(self) -> None:
+        """Refuses fields that nobody took."""
+        if self._rest:
+            names = ", ".join(sorted(repr(name[:80]) for name in self._rest))
+            raise FieldError(f"{self.where}: unknown field(s) {names}")
+
+    def wrong(self, name: str, expected: str, value: object) -> FieldError:
+        """Makes the error for a field of the wrong kind."""
+        return FieldError(
+            f"{self.where}.{name}: expected {expected}, got {_kind(value)} {_short(value)}"
+        )
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "the string", type(None): "null"}
+    if isinstance(value, bool):
+        return "the truth value"
+    return names.get(type(value), "the number")
+
+
+def _short(value: object) -> str:
+    if isinstance(value, dict | list) or value is None:
+        return ""
+    text = (
+        json.dumps(value) if not isinstance(value, int) or abs(value) < 1 << 64 else "beyond 2^64"
+    )
+    return text if len(text) <= 60 else text[:57] + "…"

@@ -1,0 +1,56 @@
+"""Where a model key comes from.
+
+The appliance asks a `KeySource` for a key by model id and never stores one.
+`FolderKeySource` reads files: in development a folder that the host can read
+too, in production a folder that the enclave's start-up attestation has filled.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from app.errors import KeyUnavailableError
+from app.objects import KEY_BYTES
+
+
+class KeySource(Protocol):
+    """Gives model keys."""
+
+    def model_key(self, model_id: str) -> bytes:
+        """Gives the 32-byte key of a model.
+
+        Raises:
+            KeyUnavailableError: when there is none; the message holds no key material.
+        """
+        ...
+
+
+class FolderKeySource:
+    """Model keys as files `<model id>.key` of 32 raw bytes in one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def model_key(self, model_id: str) -> bytes:
+        """See `KeySource`."""
+        return read_key_file(self._folder / f"{model_id}.key")
+
+
+def read_key_file(path: Path) -> bytes:
+    """Reads a key file of exactly 32 bytes.
+
+    Raises:
+        KeyUnavailableError: when it can't be read or has another size.
+    """
+    try:
+        with path.open("rb") as file:
+            key = file.read(KEY_BYTES + 1)
+    except OSError as error:
+        raise KeyUnavailableError(f"key file {path}: {error.strerror}") from error
+    if len(key) != KEY_BYTES:
+        raise KeyUnavailableError(
+            f"key file {path}: expected {KEY_BYTES} bytes as 'tools/bundle.py keygen' writes them, "
+            f"got {'more' if len(key) > KEY_BYTES else len(key)}"
+        )
+    return key

@@ -1,0 +1,256 @@
+"""The signed manifest of a bundle and the layout of a partition, parsed once into frozen values."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+from typing import Final, TypeVar
+
+from app.errors import BundleFormatError
+from app.fields import FieldError, Fields, parse_json
+from app.limits import MIB
+from app.objects import BUNDLE_ID_BYTES, FORMAT_VERSION, Identity
+from app.tensors import ITEM_BYTES, TensorSpec, read_spec
+
+T = TypeVar("T")
+
+MAX_MANIFEST_BYTES: Final = 16 * MIB
+"""A manifest of 100,000 partitions is about 10 MiB."""
+MAX_PARTITIONS: Final = 100_000
+MAX_OBJECT_BYTES: Final = 1 << 40
+MIN_CHUNK_BYTES: Final = 4096
+MAX_CHUNK_BYTES: Final = 64 * MIB
+MAX_VALUES: Final = 100_000
+"""Tensors, weights or released names of one partition."""
+MODEL_ID: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""A model id is a path component of URLs and key files, so its characters are few."""
+OPTIMIZATIONS: Final = ("none", "extended", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionSizes:
+    """Plaintext sizes of a partition's two objects, in bytes."""
+
+    structure_bytes: int
+    weights_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """What the owner signed. The host can read it, so it names nothing of the model's inside.
+
+    Attributes:
+        identity: model id, version and the bundle's random id.
+        onnxruntime: the version whose optimiser wrote the structures.
+        optimization: "none", "extended" (runs on any CPU) or "all" (the build machine's CPU class).
+        budget_bytes: the budget that the plan was made for.
+        chunk_bytes: plaintext bytes of a chunk.
+        card_bytes: plaintext size of the model card.
+        partitions: in the order in which they run.
+    """
+
+    identity: Identity
+    onnxruntime: str
+    optimization: str
+    budget_bytes: int
+    chunk_bytes: int
+    card_bytes: int
+    partitions: tuple[PartitionSizes, ...]
+
+    def to_json(self) -> dict[str, object]:
+        """Gives the form that `parse_manifest` reads."""
+        return {
+            "format_version": FORMAT_VERSION,
+            "model": {"id": self.identity.model_id, "version": self.identity.model_version},
+            "bundle_id": self.identity.bundle_id.hex(),
+            "onnxruntime": self.onnxruntime,
+            "optimization": self.optimization,
+            "budget_bytes": self.budget_bytes,
+            "chunk_bytes": self.chunk_bytes,
+            "card_bytes": self.card_bytes,
+            "partitions": [
+                {"structure_bytes": each.structure_bytes, "weights_bytes": each.weights_bytes}
+                for each in self.partitions
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Weight:
+    """One tensor inside a weights object.
+
+    Attributes:
+        name: the graph input that it feeds.
+        dtype: a key of `app.tensors.ITEM_BYTES`.
+        shape: its sizes.
+        offset: where it starts, in bytes; a multiple of 64.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    offset: int
+
+    @property
+    def size_bytes(self) -> int:
+        """Its size in bytes."""
+        return prod(self.shape) * ITEM_BYTES[self.dtype]
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionLayout:
+    """How a partition is wired; kept encrypted with its structure.
+
+    Attributes:
+        inputs: boundary tensors and model inputs that it reads.
+        outputs: tensors that later partitions or the caller need.
+        release: names that nobody needs after it.
+        weights: what its weights object holds.
+        activation_bytes: predicted peak of what it allocates while it runs.
+    """
+
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    release: tuple[str, ...]
+    weights: tuple[Weight, ...]
+    activation_bytes: int
+
+    def to_json(self) -> dict[str, object]:
+        """Gives the form that `parse_structure` reads."""
+        return {
+            "inputs": [spec.to_json() for spec in self.inputs],
+            "outputs": [spec.to_json() for spec in self.outputs],
+            "release": list(self.release),
+            "weights": [
+                {"name": w.name, "dtype": w.dtype, "shape": list(w.shape), "offset": w.offset}
+                for w in self.weights
+            ],
+            "activation_bytes": self.activation_bytes,
+        }
+
+
+def parse_manifest(raw: bytes) -> Manifest:
+    """Parses a manifest whose signature holds.
+
+    Args:
+        raw: the exact bytes that were signed.
+
+    Raises:
+        BundleFormatError: for unknown fields or versions and numbers out of bounds.
+    """
+    return _translated("manifest.json", lambda: _read_manifest(Fields(parse_json(raw), "manifest")))
+
+
+def _read_manifest(fields: Fields) -> Manifest:
+    version = fields.integer("format_version", least=0, most=1 << 31)
+    if version != FORMAT_VERSION:
+        raise FieldError(f"format version {version}: this appliance reads version {FORMAT_VERSION}")
+    model = fields.inner("model")
+    identity = Identity(read_model_id(model), read_model_version(model), _read_bundle_id(fields))
+    model.done()
+    manifest = Manifest(
+        identity=identity,
+        onnxruntime=fields.text("onnxruntime", longest=64),
+        optimization=fields.choice("optimization", OPTIMIZATIONS),
+        budget_bytes=fields.integer("budget_bytes", least=1, most=MAX_OBJECT_BYTES),
+        chunk_bytes=fields.integer("chunk_bytes", least=MIN_CHUNK_BYTES, most=MAX_CHUNK_BYTES),
+        card_bytes=fields.integer("card_bytes", least=1, most=MAX_MANIFEST_BYTES),
+        partitions=fields.each("partitions", _read_sizes, most=MAX_PARTITIONS),
+    )
+    fields.done()
+    if not manifest.partitions:
+        raise FieldError("manifest.partitions: a bundle has at least one partition")
+    return manifest
+
+
+def read_model_id(fields: Fields) -> str:
+    """Takes the field "id": lower-case letters, digits, '.', '_' and '-', at most 64."""
+    model_id = fields.text("id")
+    if not MODEL_ID.fullmatch(model_id):
+        raise FieldError(
+            f"{fields.where}.id: expected at most 64 of a-z, 0-9, '.', '_', '-', "
+            f"starting with a letter or digit; got {model_id[:80]!r}"
+        )
+    return model_id
+
+
+def read_model_version(fields: Fields) -> int:
+    """Takes the field "version": a whole number from 1."""
+    return fields.integer("version", least=1, most=(1 << 31) - 1)
+
+
+def _read_bundle_id(fields: Fields) -> bytes:
+    text = fields.text("bundle_id", longest=2 * BUNDLE_ID_BYTES)
+    if not re.fullmatch(f"[0-9a-f]{{{2 * BUNDLE_ID_BYTES}}}", text):
+        raise FieldError(f"manifest.bundle_id: expected {2 * BUNDLE_ID_BYTES} hex digits")
+    return bytes.fromhex(text)
+
+
+def _read_sizes(fields: Fields) -> PartitionSizes:
+    return PartitionSizes(
+        fields.integer("structure_bytes", least=5, most=MAX_OBJECT_BYTES),
+        fields.integer("weights_bytes", least=0, most=MAX_OBJECT_BYTES),
+    )
+
+
+def pack_structure(layout: bytes, graph: bytes) -> bytes:
+    """Joins a layout's JSON text and a graph's ONNX bytes into a structure object."""
+    return struct.pack(">I", len(layout)) + layout + graph
+
+
+def parse_structure(plaintext: bytes, weights_bytes: int) -> tuple[PartitionLayout, bytes]:
+    """Splits an authenticated structure object into layout and ONNX graph.
+
+    Args:
+        plaintext: the object's bytes.
+        weights_bytes: size of the weights object that the layout must stay inside.
+
+    Raises:
+        BundleFormatError: for a layout that doesn't follow the format.
+    """
+    if len(plaintext) < 4:
+        raise BundleFormatError("structure: shorter than its length field")
+    (length,) = struct.unpack_from(">I", plaintext)
+    if length > len(plaintext) - 4:
+        raise BundleFormatError(f"structure: its layout of {length} bytes runs past its end")
+    raw = plaintext[4 : 4 + length]
+    layout = _translated("structure", lambda: _read_layout(Fields(parse_json(raw), "layout")))
+    end = max((weight.offset + weight.size_bytes for weight in layout.weights), default=0)
+    if end > weights_bytes:
+        raise BundleFormatError(f"structure: weights end at {end}, the object at {weights_bytes}")
+    return layout, plaintext[4 + length :]
+
+
+def _read_layout(fields: Fields) -> PartitionLayout:
+    layout = PartitionLayout(
+        inputs=fields.each("inputs", read_spec, most=MAX_VALUES),
+        outputs=fields.each("outputs", read_spec, most=MAX_VALUES),
+        release=fields.texts("release", most=MAX_VALUES),
+        weights=fields.each("weights", _read_weight, most=MAX_VALUES),
+        activation_bytes=fields.integer("activation_bytes", least=0, most=MAX_OBJECT_BYTES),
+    )
+    fields.done()
+    return layout
+
+
+def _read_weight(fields: Fields) -> Weight:
+    spec = read_spec(fields)
+    if spec.dtype == "string" or spec.shape is None:
+        raise FieldError(f"{fields.where}: a weight has a fixed size")
+    shape = tuple(size for size in spec.shape if isinstance(size, int))
+    if len(shape) != len(spec.shape):
+        raise FieldError(f"{fields.where}.shape: a weight has no symbolic dimension")
+    offset = fields.integer("offset", least=0, most=MAX_OBJECT_BYTES)
+    if offset % 64:
+        raise FieldError(f"{fields.where}.offset: expected a multiple of 64, got {offset}")
+    return Weight(spec.name, spec.dtype, shape, offset)
+
+
+def _translated(what: str, read: Callable[[], T]) -> T:
+    try:
+        return read()
+    except FieldError as error:
+        raise BundleFormatError(f"{what}: {error}") from error

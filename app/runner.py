@@ -1,0 +1,251 @@
+"""Runs a model's partitions one after another inside a byte budget.
+
+For each partition: its weights are decrypted to their end into one owned,
+reused buffer, bound without a copy, run, and boundary tensors that nobody
+needs any more are dropped. Structures stay resident.
+
+The runner says what it needs as two protocols and imports neither the bundle
+nor onnxruntime: `app.__main__` and the host's tools supply both.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.errors import ApplianceError, ExecutionError, InputError, MemoryBudgetError
+from app.manifest import PartitionLayout
+from app.tensors import Array, TensorSpec, aligned_buffer
+
+
+class Reader(Protocol):
+    """Where partitions come from."""
+
+    @property
+    def partition_count(self) -> int:
+        """How many partitions there are, run in the order of their index."""
+        ...
+
+    @property
+    def scratch_bytes(self) -> int:
+        """Memory the reader holds for itself."""
+        ...
+
+    def weights_bytes(self, partition: int) -> int:
+        """Size of a partition's weights."""
+        ...
+
+    def read_structure(self, partition: int) -> tuple[PartitionLayout, bytes]:
+        """Gives a partition's wiring and graph."""
+        ...
+
+    def read_weights(self, partition: int, into: NDArray[np.uint8]) -> None:
+        """Fills the caller's buffer with authenticated weights, or raises."""
+        ...
+
+
+class Session(Protocol):
+    """A partition ready to run."""
+
+    def run(self, values: Mapping[str, Any], weights: NDArray[np.uint8]) -> dict[str, Any]:
+        """Runs on the engine's values and gives the outputs by name."""
+        ...
+
+
+class Engine(Protocol):
+    """What computes; its values are opaque here."""
+
+    def open(self, graph: bytes, layout: PartitionLayout) -> Session:
+        """Opens a partition."""
+        ...
+
+    def wrap(self, array: Array) -> Any:
+        """Makes a value of an array."""
+        ...
+
+    def unwrap(self, value: Any) -> Array:
+        """Gives a value's array."""
+        ...
+
+    def size_bytes(self, value: Any) -> int:
+        """Gives a value's size in bytes."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionTiming:
+    """Where the time of one partition went.
+
+    Attributes:
+        partition: its index.
+        load_ns: reading and decrypting its weights, in nanoseconds.
+        run_ns: computing, in nanoseconds.
+        weights_bytes: what was decrypted.
+    """
+
+    partition: int
+    load_ns: int
+    run_ns: int
+    weights_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """What a run gives.
+
+    Attributes:
+        outputs: the whole model's outputs by name.
+        timings: one per partition, in order.
+        peak_bytes: most bytes accounted at any moment.
+    """
+
+    outputs: dict[str, Array]
+    timings: tuple[PartitionTiming, ...]
+    peak_bytes: int
+
+
+@dataclass(slots=True)
+class _Ledger:
+    """Bytes accounted against the budget."""
+
+    budget_bytes: int
+    used_bytes: int = 0
+    peak_bytes: int = 0
+
+    def reserve(self, size_bytes: int, partition: int, phase: str) -> None:
+        """Counts a buffer before it is allocated.
+
+        Raises:
+            MemoryBudgetError: when it doesn't fit.
+        """
+        required = self.used_bytes + size_bytes
+        if required > self.budget_bytes:
+            raise MemoryBudgetError(partition, phase, required, self.budget_bytes)
+        self.used_bytes = required
+        self.peak_bytes = max(self.peak_bytes, required)
+
+    def release(self, size_bytes: int) -> None:
+        """Gives a buffer's bytes back."""
+        self.used_bytes -= size_bytes
+
+
+class Runner:
+    """Runs one model. Used by one thread at a time.
+
+    Args:
+        reader: gives structures and weights.
+        engine: computes.
+        budget_bytes: bound on weights, boundary tensors and activations together.
+        inputs, outputs: the whole model's tensors.
+        clock_ns: a monotonic clock in nanoseconds.
+
+    Raises:
+        MemoryBudgetError: when not even the weights buffer fits.
+        BundleError: when a structure can't be read.
+        ExecutionError: when a structure can't be opened.
+    """
+
+    def __init__(
+        self,
+        reader: Reader,
+        engine: Engine,
+        budget_bytes: int,
+        inputs: Sequence[TensorSpec],
+        outputs: Sequence[TensorSpec],
+        *,
+        clock_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self._reader = reader
+        self._engine = engine
+        self._inputs = tuple(inputs)
+        self._outputs = tuple(outputs)
+        self._clock_ns = clock_ns
+        self._ledger = _Ledger(budget_bytes)
+        sizes = [reader.weights_bytes(index) for index in range(reader.partition_count)]
+        largest = max(sizes)
+        self._ledger.reserve(largest + reader.scratch_bytes, sizes.index(largest), "load")
+        self._weights = aligned_buffer(largest)
+        self._partitions = [self._open(index) for index in range(reader.partition_count)]
+
+    def _open(self, index: int) -> tuple[PartitionLayout, Session]:
+        layout, graph = self._reader.read_structure(index)
+        try:
+            return layout, self._engine.open(graph, layout)
+        except Exception as error:
+            raise ExecutionError(index, "load", str(error)) from error
+
+    def run(self, inputs: Mapping[str, Array]) -> RunResult:
+        """Runs all partitions for one request.
+
+        Args:
+            inputs: one array per model input, of the declared element type and shape.
+
+        Raises:
+            InputError: for missing, unknown or ill-shaped inputs; nothing was loaded.
+            MemoryBudgetError: before a partition that wouldn't fit.
+            BundleIntegrityError: when weights don't authenticate.
+            ExecutionError: when a partition fails. The runner stays usable after each.
+        """
+        self._check(inputs)
+        fixed_bytes = self._ledger.used_bytes
+        self._ledger.peak_bytes = fixed_bytes
+        try:
+            return self._run_all(inputs)
+        finally:
+            self._ledger.used_bytes = fixed_bytes
+
+    def _check(self, inputs: Mapping[str, Array]) -> None:
+        names = {spec.name for spec in self._inputs}
+        if names != inputs.keys():
+            raise InputError(f"expected the inputs {sorted(names)}, got {sorted(inputs)}")
+        for spec in self._inputs:
+            spec.check(inputs[spec.name])
+
+    def _run_all(self, inputs: Mapping[str, Array]) -> RunResult:
+        values: dict[str, Any] = {}
+        self._keep(values, {name: self._engine.wrap(array) for name, array in inputs.items()}, 0)
+        timings = []
+        for index, (layout, session) in enumerate(self._partitions):
+            timings.append(self._run_one(index, layout, session, values))
+            self._drop(values, layout.release)
+        outputs = {spec.name: self._engine.unwrap(values[spec.name]) for spec in self._outputs}
+        return RunResult(outputs, tuple(timings), self._ledger.peak_bytes)
+
+    def _run_one(
+        self, index: int, layout: PartitionLayout, session: Session, values: dict[str, Any]
+    ) -> PartitionTiming:
+        started = self._clock_ns()
+        self._reader.read_weights(index, self._weights)
+        loaded = self._clock_ns()
+        activation_bytes = layout.activation_bytes * self._growth(layout, values)
+        self._ledger.reserve(activation_bytes, index, "run")
+        try:
+            outputs = session.run(values, self._weights)
+        except ApplianceError:
+            raise
+        except Exception as error:
+            raise ExecutionError(index, "run", str(error)) from error
+        self._ledger.release(activation_bytes)
+        self._keep(values, outputs, index)
+        size = self._reader.weights_bytes(index)
+        return PartitionTiming(index, loaded - started, self._clock_ns() - loaded, size)
+
+    def _growth(self, layout: PartitionLayout, values: Mapping[str, Any]) -> int:
+        """How many times larger this request is than the one the plan was made for."""
+        planned = sum(spec.bytes_with({}) or 0 for spec in layout.inputs)
+        actual = sum(self._engine.size_bytes(values[spec.name]) for spec in layout.inputs)
+        return max(1, -(-actual // planned)) if planned else 1
+
+    def _keep(self, values: dict[str, Any], new: Mapping[str, Any], partition: int) -> None:
+        size_bytes = sum(self._engine.size_bytes(value) for value in new.values())
+        self._ledger.reserve(size_bytes, partition, "bind")
+        values.update(new)
+
+    def _drop(self, values: dict[str, Any], names: Iterable[str]) -> None:
+        for name in names:
+            self._ledger.release(self._engine.size_bytes(values.pop(name)))

@@ -1,0 +1,1 @@
+"""What faces the network: TLS, HTTP framing, the event loop and the worker threads."""

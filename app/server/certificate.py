@@ -1,0 +1,226 @@
+"""The server's certificate and private key: made here at start, or read from files."""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import ipaddress
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from app.errors import ConfigError
+
+CLOCK_SKEW: Final = datetime.timedelta(minutes=5)
+"""How far a made certificate reaches back: an enclave's clock is the host's and may be ahead."""
+
+MIN_RSA_BITS: Final = 2048
+"""Shortest RSA key that common clients accept."""
+
+MAX_PEM_BYTES: Final = 256 * 1024
+"""Largest PEM file: a chain of a few certificates has about 8 KiB."""
+
+_Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+@dataclass(frozen=True, slots=True)
+class ServerIdentity:
+    """A certificate with its private key.
+
+    Attributes:
+        certificate_pem: the server's certificate first, then intermediate ones.
+        private_key_pem: its key as unencrypted PKCS #8; hidden from repr, never to be logged.
+        fingerprint: "sha256 AB:CD:…" over the DER form of the first certificate.
+    """
+
+    certificate_pem: bytes
+    private_key_pem: bytes = field(repr=False)
+    fingerprint: str
+
+
+def make_identity(
+    common_name: str,
+    organization: str,
+    *,
+    dns_names: Sequence[str],
+    addresses: Sequence[str],
+    valid_days: int,
+    now: datetime.datetime,
+) -> ServerIdentity:
+    """Makes a P-256 key and a self-signed certificate; the key exists in this process only.
+
+    Clients verify by trusting exactly this certificate, as `curl --cacert` does. It can't
+    sign others.
+
+    Args:
+        common_name: the subject's name, 1 to 64 characters.
+        organization: the subject's organisation, 1 to 64 characters.
+        dns_names: host names that clients connect to.
+        addresses: IP addresses that clients connect to.
+        valid_days: days from now on.
+        now: with a time zone.
+
+    Raises:
+        ConfigError: a name or address that a certificate can't hold.
+    """
+    key = ec.generate_private_key(ec.SECP256R1())
+    try:
+        names: list[x509.GeneralName] = [x509.DNSName(name) for name in dns_names]
+        names += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+        subject = x509.Name(
+            [
+                x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization),
+                x509.NameAttribute(NameOID.COMMON_NAME, common_name),
+            ]
+        )
+    except ValueError as error:
+        raise ConfigError("TLS certificate", [str(error)]) from error
+    if not names or valid_days < 1:
+        raise ConfigError("TLS certificate", ["needs a DNS name or address and one day or more"])
+    certificate = _self_signed(key, subject, names, now, datetime.timedelta(days=valid_days))
+    return _identity([certificate], key)
+
+
+def load_identity(certificate_path: Path, key_path: Path, now: datetime.datetime) -> ServerIdentity:
+    """Reads a certificate, with intermediate ones if any, and its private key from PEM files.
+
+    Args:
+        certificate_path: the server's certificate first.
+        key_path: its unencrypted key, P-256, P-384, P-521 or RSA of 2048 bits or more.
+        now: with a time zone.
+
+    Raises:
+        ConfigError: with every problem found and the file it is in.
+    """
+    problems: list[str] = []
+    chain = _read_chain(certificate_path, problems)
+    key = _read_key(key_path, problems)
+    if chain:
+        problems += _period_problems(certificate_path, chain[0], now)
+    if chain and key is not None and chain[0].public_key() != key.public_key():
+        problems.append(f"{key_path}: isn't the key of the certificate in {certificate_path}")
+    if problems or key is None:
+        raise ConfigError("TLS certificate and key", problems)
+    return _identity(chain, key)
+
+
+def _self_signed(
+    key: ec.EllipticCurvePrivateKey,
+    subject: x509.Name,
+    names: Sequence[x509.GeneralName],
+    now: datetime.datetime,
+    validity: datetime.timedelta,
+) -> x509.Certificate:
+    public = key.public_key()
+    usage = x509.KeyUsage(
+        digital_signature=True,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=False,
+        crl_sign=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+    builder = x509.CertificateBuilder(
+        subject_name=subject,
+        issuer_name=subject,
+        public_key=public,
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now - CLOCK_SKEW,
+        not_valid_after=now + validity,
+    )
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (usage, True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.SubjectAlternativeName(names), False),
+        (x509.SubjectKeyIdentifier.from_public_key(public), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(public), False),
+    ]
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    return builder.sign(key, hashes.SHA256())
+
+
+def _identity(chain: Sequence[x509.Certificate], key: _Key) -> ServerIdentity:
+    digest = hashlib.sha256(chain[0].public_bytes(serialization.Encoding.DER)).digest()
+    return ServerIdentity(
+        certificate_pem=b"".join(
+            certificate.public_bytes(serialization.Encoding.PEM) for certificate in chain
+        ),
+        private_key_pem=key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        ),
+        fingerprint="sha256 " + digest.hex(":").upper(),
+    )
+
+
+def _read_pem(path: Path, problems: list[str]) -> bytes | None:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_PEM_BYTES + 1)
+    except OSError as error:
+        problems.append(f"{path}: can't be read: {error.strerror}")
+        return None
+    if len(data) > MAX_PEM_BYTES or b"-----BEGIN " not in data:
+        problems.append(f"{path}: isn't a PEM file of at most {MAX_PEM_BYTES} bytes")
+        return None
+    return data
+
+
+def _read_chain(path: Path, problems: list[str]) -> list[x509.Certificate]:
+    data = _read_pem(path, problems)
+    if data is None:
+        return []
+    try:
+        return x509.load_pem_x509_certificates(data)
+    except ValueError:
+        problems.append(f"{path}: holds no valid PEM certificate")
+        return []
+
+
+def _read_key(path: Path, problems: list[str]) -> _Key | None:
+    data = _read_pem(path, problems)
+    if data is None:
+        return None
+    try:
+        key = serialization.load_pem_private_key(data, password=None)
+    except TypeError:
+        problems.append(f"{path}: the key is encrypted; give it unencrypted")
+        return None
+    except ValueError:
+        problems.append(f"{path}: holds no valid PEM private key")
+        return None
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in (
+        "secp256r1",
+        "secp384r1",
+        "secp521r1",
+    ):
+        return key
+    if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= MIN_RSA_BITS:
+        return key
+    problems.append(
+        f"{path}: the key must be P-256, P-384, P-521 or RSA of {MIN_RSA_BITS} bits or more"
+    )
+    return None
+
+
+def _period_problems(
+    path: Path, certificate: x509.Certificate, now: datetime.datetime
+) -> list[str]:
+    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if now > end:
+        return [f"{path}: the certificate expired at {end.isoformat()}; renew it"]
+    if now < start:
+        return [f"{path}: the certificate isn't valid before {start.isoformat()}"]
+    return []

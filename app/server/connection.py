@@ -1,0 +1,356 @@
+"""One client's connection as a state machine without a socket: bytes and a clock go in.
+
+    HANDSHAKE ─ IDLE ─ HEAD ─ BODY ─ WORKING ─ ANSWER ─┬─ IDLE (keep-alive)
+                                                       └─ CLOSING ─ LINGER ─ CLOSED
+
+Every state but WORKING has a deadline. The event loop carries ciphertext between
+a `Connection` and its socket, hands complete requests on and brings answers
+back. All of it happens in one thread.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Final
+
+from app import limits as default
+from app.server.framing import CONTINUE, FramingError, Head, error_answer, scan
+from app.server.room import Room, Share
+from app.server.tls import Channel, ChannelState, TlsError
+
+READ_BYTES: Final = 64 * default.KIB
+"""Most ciphertext taken from a socket at a time."""
+
+_SEND_BYTES: Final = 128 * default.KIB
+"""Ciphertext made ahead of the socket: enough to keep it busy, little per slow client."""
+
+_BODY_STEP_BYTES: Final = READ_BYTES + 16 * default.KIB
+"""Most plaintext of one read: what was read, and a record that was completed by it."""
+
+_JOIN_BYTES: Final = 16 * default.KIB
+"""Answers up to one TLS record are joined, so that head and body share it."""
+
+_RETRY_AFTER_S: Final = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransportLimits:
+    """The limits that the transport keeps: those of `app.limits`; tests use smaller ones."""
+
+    max_head_bytes: int = default.MAX_HEAD_BYTES
+    max_body_bytes: int = default.MAX_BODY_BYTES
+    max_buffered_bytes: int = default.MAX_BUFFERED_BYTES
+    max_connections: int = default.MAX_CONNECTIONS
+    max_connections_per_address: int = default.MAX_CONNECTIONS_PER_ADDRESS
+    max_handshakes: int = default.MAX_HANDSHAKES
+    max_queued_requests: int = default.MAX_QUEUED_REQUESTS
+    min_body_bytes_per_s: int = default.MIN_BODY_BYTES_PER_S
+    handshake_timeout_s: float = default.HANDSHAKE_TIMEOUT_S
+    head_timeout_s: float = default.HEAD_TIMEOUT_S
+    body_timeout_s: float = default.BODY_TIMEOUT_S
+    response_timeout_s: float = default.RESPONSE_TIMEOUT_S
+    keep_alive_s: float = default.KEEP_ALIVE_S
+    shutdown_timeout_s: float = default.SHUTDOWN_TIMEOUT_S
+    linger_s: float = default.LINGER_S
+
+
+class Phase(enum.Enum):
+    """What a connection waits for."""
+
+    HANDSHAKE = enum.auto()
+    IDLE = enum.auto()
+    HEAD = enum.auto()
+    BODY = enum.auto()
+    WORKING = enum.auto()
+    ANSWER = enum.auto()
+    CLOSING = enum.auto()
+    """For the last bytes to go out."""
+    LINGER = enum.auto()
+    """For the client to close; its bytes are thrown away."""
+    CLOSED = enum.auto()
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A complete request on its way to a worker.
+
+    Attributes:
+        head: checked.
+        body: whole, at its start. `read()` of everything copies nothing.
+        address: the client's host and port.
+        share: the room that the body takes until the answer is there.
+        abandoned: the client is gone, nobody will read the answer. Set by the event loop.
+    """
+
+    head: Head
+    body: BytesIO
+    address: tuple[str, int]
+    share: Share
+    abandoned: bool = False
+
+
+class Connection:
+    """The state of one connection.
+
+    Attributes:
+        phase: what it waits for.
+        deadline: when `expire` is to be called, on the caller's clock.
+        starved: a body waits for room; `resume` tries again.
+        closing_soon: no further request is read after the present one.
+    """
+
+    def __init__(
+        self,
+        channel: Channel,
+        address: tuple[str, int],
+        room: Room,
+        limits: TransportLimits,
+        *,
+        server_name: str,
+        now: float,
+    ) -> None:
+        self._channel = channel
+        self._address = address
+        self._room = room
+        self._limits = limits
+        self._server_name = server_name
+        self._inbox = bytearray()
+        self._out = memoryview(b"")
+        self._answer: deque[memoryview] = deque()
+        self._answer_deadline = math.inf
+        self._request: Request | None = None
+        self._ready = False
+        self._continue_due = False
+        self.phase = Phase.HANDSHAKE
+        self.deadline = now + limits.handshake_timeout_s
+        self.starved = False
+        self.closing_soon = False
+
+    # --- what the loop asks --------------------------------------------------------------------
+
+    @property
+    def wants_read(self) -> bool:
+        """Whether the socket is to be read now; otherwise the client has to wait."""
+        if self.phase is Phase.CLOSED or self._out:
+            return False
+        if self.phase in (Phase.WORKING, Phase.ANSWER):
+            return len(self._inbox) < self._limits.max_head_bytes
+        return not self.starved
+
+    def outgoing(self) -> memoryview:
+        """Gives ciphertext for the socket, encrypting more of the answer when none is left."""
+        if not self._out:
+            self._out = memoryview(self._encrypt_more())
+        return self._out
+
+    def take_request(self) -> Request | None:
+        """Hands a complete request over, once; `answer` has to follow."""
+        if not self._ready:
+            return None
+        self._ready = False
+        return self._request
+
+    # --- what happens --------------------------------------------------------------------------
+
+    def receive(self, ciphertext: bytes, now: float) -> None:
+        """Takes bytes from the socket; b"" is the end of the stream."""
+        if not ciphertext:
+            self.drop()
+        if self.phase in (Phase.CLOSING, Phase.LINGER, Phase.CLOSED):
+            return
+        try:
+            self._decrypt(ciphertext, now)
+        except TlsError:
+            self._fail()
+
+    def sent(self, size: int, now: float) -> None:
+        """Notes that the socket took `size` bytes of what `outgoing` gave."""
+        self._out = self._out[size:]
+        if self.phase is Phase.ANSWER:
+            self.deadline = min(self._answer_deadline, now + self._limits.response_timeout_s)
+
+    def flushed(self, now: float) -> None:
+        """Notes that `outgoing` has nothing left; call it whenever that is so."""
+        if self.phase is Phase.ANSWER:
+            keep_open = self._request is not None and self._request.head.keep_alive
+            self._request = None
+            if keep_open and not self.closing_soon:
+                self._enter(Phase.IDLE, now + self._limits.keep_alive_s)
+                self._advance(now)
+            else:
+                self.close(now)
+        elif self.phase is Phase.CLOSING:
+            self._enter(Phase.LINGER, now + self._limits.linger_s)
+
+    def answer(self, chunks: Sequence[bytes], keep_open: bool, now: float) -> None:
+        """Starts to send an answer; one to a connection that is closed is thrown away."""
+        if self.phase is Phase.CLOSED:
+            return
+        size = sum(map(len, chunks))
+        if size <= _JOIN_BYTES:
+            chunks = [b"".join(chunks)]
+        self._answer.extend(memoryview(chunk) for chunk in chunks if chunk)
+        self.closing_soon = self.closing_soon or not keep_open
+        self._answer_deadline = (
+            now + self._limits.response_timeout_s + size / self._limits.min_body_bytes_per_s
+        )
+        self._enter(Phase.ANSWER, now + self._limits.response_timeout_s)
+
+    def answer_busy(self, request: Request, now: float) -> None:
+        """Answers a request with 503 that no worker will get; the connection stays open."""
+        head = request.head
+        refusal = error_answer(
+            503,
+            "the server is busy, try again",
+            self._server_name,
+            keep_alive=head.keep_alive,
+            head_only=head.method == b"HEAD",
+            headers=[("Retry-After", str(_RETRY_AFTER_S))],
+        )
+        self.answer([refusal], head.keep_alive, now)
+
+    def resume(self, now: float) -> None:
+        """Tries again to get room for a starved body."""
+        if self.phase is Phase.BODY and self.starved:
+            self._advance(now)
+
+    def expire(self, now: float) -> None:
+        """Acts on the deadline: says so where a client may listen, else closes."""
+        if self.phase is Phase.IDLE:
+            self.close(now)
+        elif self.phase is Phase.HEAD:
+            self._refuse(408, "the request's headers took too long", now)
+        elif self.phase is Phase.BODY and self.starved:
+            self._refuse(503, "too many large requests at once, try again", now)
+        elif self.phase is Phase.BODY:
+            self._refuse(408, "the request's body took too long", now)
+        else:
+            self.drop()
+
+    def close(self, now: float) -> None:
+        """Closes in good order: what is encrypted goes out, then close_notify."""
+        if self.phase in (Phase.CLOSING, Phase.LINGER, Phase.CLOSED):
+            return
+        if self.phase is Phase.HANDSHAKE:
+            self.drop()
+            return
+        self._forget_body()
+        self._channel.close_notify()
+        self._enter(Phase.CLOSING, now + self._limits.linger_s)
+
+    def drop(self) -> None:
+        """Gives the connection up at once; a request at work becomes abandoned."""
+        self._forget_body()
+        if self._request is not None:
+            self._request.abandoned = True
+        self._request = None
+        self._answer.clear()
+        self._inbox.clear()
+        self._out = memoryview(b"")
+        self._enter(Phase.CLOSED, math.inf)
+
+    # --- inside --------------------------------------------------------------------------------
+
+    def _enter(self, phase: Phase, deadline: float) -> None:
+        self.phase = phase
+        self.deadline = deadline
+
+    def _decrypt(self, ciphertext: bytes, now: float) -> None:
+        self._channel.feed(ciphertext)
+        if self.phase is Phase.HANDSHAKE:
+            if not self._channel.handshake():
+                return
+            self._enter(Phase.IDLE, now + self._limits.keep_alive_s)
+        self._inbox += self._channel.read()
+        if self._channel.state is ChannelState.ENDED:
+            # RFC 5246 §7.2.1: pending writes are discarded, so nobody waits for an answer.
+            self.drop()
+            return
+        self._advance(now)
+
+    def _advance(self, now: float) -> None:
+        """Goes from the received bytes as far as they lead."""
+        if self.phase in (Phase.IDLE, Phase.HEAD):
+            self._read_head(now)
+        if self.phase is Phase.BODY:
+            self._read_body()
+
+    def _read_head(self, now: float) -> None:
+        try:
+            head = scan(self._inbox, self._limits.max_head_bytes, self._limits.max_body_bytes)
+        except FramingError as error:
+            self._refuse(error.status, error.reason, now)
+            return
+        if head is not None:
+            del self._inbox[: head.consumed_bytes]
+            share = Share(max(0, head.body_bytes - len(self._inbox)))
+            self._request = Request(head, BytesIO(), self._address, share)
+            self._continue_due = head.expects_continue
+            timeout_s = self._limits.body_timeout_s
+            timeout_s += head.body_bytes / self._limits.min_body_bytes_per_s
+            self._enter(Phase.BODY, now + timeout_s)
+        elif self._inbox and self.phase is Phase.IDLE:
+            self._enter(Phase.HEAD, now + self._limits.head_timeout_s)
+
+    def _read_body(self) -> None:
+        request = self._request
+        if request is None:
+            return
+        missing = request.head.body_bytes - request.body.tell()
+        size = min(missing, len(self._inbox))
+        if size:
+            self._continue_due = False
+            request.body.write(self._inbox[:size])
+            del self._inbox[:size]
+        if size < missing:
+            self._ask_for_room(request.share, missing - size)
+            return
+        request.body.seek(0)
+        self._ready = True
+        self._enter(Phase.WORKING, math.inf)
+
+    def _ask_for_room(self, share: Share, missing: int) -> None:
+        """Makes sure that the next read of this body has room."""
+        unused = missing - share.unreserved_bytes
+        short = unused < min(missing, _BODY_STEP_BYTES)
+        self.starved = short and not self._room.reserve(share, _BODY_STEP_BYTES)
+        if self._continue_due and not self.starved:
+            self._continue_due = False
+            self._channel.write(CONTINUE)
+
+    def _refuse(self, status: int, reason: str, now: float) -> None:
+        self._forget_body()
+        self._request = None
+        self.answer([error_answer(status, reason, self._server_name)], False, now)
+
+    def _forget_body(self) -> None:
+        """Gives the room of a body back that no worker will get."""
+        self.starved = False
+        if self._request is not None and (self.phase is Phase.BODY or self._ready):
+            self._room.release(self._request.share)
+            self._request = None
+        self._ready = False
+
+    def _fail(self) -> None:
+        """TLS failed: the alert may go out, nothing else."""
+        self.drop()
+        self._out = memoryview(self._channel.take_ciphertext())
+
+    def _encrypt_more(self) -> bytes:
+        ciphertext = self._channel.take_ciphertext()
+        if ciphertext or not self._answer:
+            return ciphertext
+        room = _SEND_BYTES
+        while room and self._answer:
+            piece = self._answer[0][:room]
+            rest = self._answer.popleft()[len(piece) :]
+            if rest:
+                self._answer.appendleft(rest)
+            self._channel.write(piece)
+            room -= len(piece)
+        return self._channel.take_ciphertext()

@@ -1,0 +1,397 @@
+"""The event loop: one thread owns every socket and every TLS object.
+
+Workers never touch a socket. They get complete requests and give complete
+answers, so a client that is silent, slow or gone costs memory within the limits
+and never a worker. Handshakes take milliseconds of computing each; per turn of
+the loop they get a slice of time after the established connections.
+"""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Final
+
+from app.server.connection import READ_BYTES, Connection, Phase, Request, TransportLimits
+from app.server.listener import Listener
+from app.server.peers import Peer, Peers
+from app.server.room import Room
+from app.server.tls import Channel
+
+SWEEP_S: Final = 0.25
+"""How often deadlines are looked at, hence how exactly they are kept."""
+
+_HANDSHAKE_SLICE_S: Final = 0.02
+"""Handshakes per turn get this long: about five of them; what is left waits for the next turn."""
+
+_WRITE_TURN_BYTES: Final = 512 * 1024
+"""Ciphertext sent to one client per turn, so that a fast one doesn't keep the others waiting."""
+
+_READ: Final = selectors.EVENT_READ
+_WRITE: Final = selectors.EVENT_WRITE
+
+_log = logging.getLogger(__name__)
+
+Submit = Callable[[Request], None]
+"""Passes a request to the workers without blocking; `Front.deliver` has to follow, once."""
+
+
+Clock = Callable[[], float]
+"""A monotonic clock, in seconds."""
+
+
+class Front:
+    """Accepts, decrypts, dispatches, encrypts, closes.
+
+    Args:
+        new_channel: makes the TLS side of a new connection.
+        submit: passes a request on.
+        max_requests: requests that are passed on and not answered yet; beyond it the answer is 503.
+        server_name: the `Server:` header of answers made here.
+        limits: what clients may take.
+        clock: monotonic, in seconds.
+    """
+
+    def __init__(
+        self,
+        *,
+        new_channel: Callable[[], Channel],
+        submit: Submit,
+        max_requests: int,
+        server_name: str,
+        limits: TransportLimits,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        self._new_channel = new_channel
+        self._submit = submit
+        self._max_requests = max_requests
+        self._server_name = server_name
+        self._limits = limits
+        self._clock = clock
+        self._room = Room(limits.max_buffered_bytes, limits.max_body_bytes)
+        self._selector = selectors.DefaultSelector()
+        self._listener = Listener(self._selector)
+        self._waker, self._wakened = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wakened.setblocking(False)
+        self._selector.register(self._wakened, _READ, None)
+        self._delivered: deque[tuple[Request, Sequence[bytes], bool]] = deque()
+        self._peers = Peers(limits)
+        self._working: dict[Request, Peer] = {}
+        self._starved: dict[Peer, None] = {}
+        self._answer_bytes = 0
+        self._next_sweep = clock()
+        self._stop_asked = False
+        self._stop_deadline: float | None = None
+
+    # --- any thread ----------------------------------------------------------------------------
+
+    def deliver(self, request: Request, chunks: Sequence[bytes], keep_open: bool) -> None:
+        """Brings the answer to a submitted request; callable from any thread.
+
+        Args:
+            request: as it was submitted; its body isn't used any more.
+            chunks: the whole HTTP answer in pieces, owned by the loop from now on.
+            keep_open: False closes the connection after it.
+        """
+        self._delivered.append((request, chunks, keep_open))
+        self._wake()
+
+    def stop(self) -> None:
+        """Asks `run` to finish; callable from any thread and from a signal handler."""
+        self._stop_asked = True
+        self._wake()
+
+    @property
+    def stopping(self) -> bool:
+        """Whether `stop` was called."""
+        return self._stop_asked
+
+    @property
+    def connections(self) -> int:
+        """Open connections, handshakes included."""
+        return len(self._peers)
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Room reserved for request bodies."""
+        return self._room.used_bytes
+
+    @property
+    def requests(self) -> int:
+        """Requests submitted and not answered yet, those of clients that left included."""
+        return len(self._working)
+
+    def _wake(self) -> None:
+        # Full means that the loop is about to wake up anyway; closed, that it has ended.
+        with suppress(OSError):
+            self._waker.send(b"\0")
+
+    # --- life ----------------------------------------------------------------------------------
+
+    def listen(self, address: tuple[str, int]) -> tuple[str, int]:
+        """Opens the listening socket.
+
+        Returns:
+            The real address; port 0 asks for a free one.
+
+        Raises:
+            ConfigError: the address can't be used.
+        """
+        return self._listener.open(address)
+
+    def run(self) -> None:
+        """Serves until `stop` is called and the running requests are answered."""
+        try:
+            while not self._finished():
+                self._turn()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Closes every socket; `run` does it at its end."""
+        for peer in list(self._peers):
+            self._drop(peer)
+        self._listener.close()
+        self._selector.close()
+        self._waker.close()
+        self._wakened.close()
+
+    def _finished(self) -> bool:
+        if self._stop_deadline is None:
+            return False
+        return not self._peers or self._clock() >= self._stop_deadline
+
+    def _begin_stop(self, now: float) -> None:
+        self._stop_deadline = now + self._limits.shutdown_timeout_s
+        self._listener.close()
+        for peer in list(self._peers):
+            peer.connection.closing_soon = True
+            if peer.connection.phase not in (Phase.WORKING, Phase.ANSWER):
+                peer.connection.close(now)
+            self._settle(peer, now)
+
+    # --- one turn ------------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        events = self._selector.select(self._patience_s())
+        now = self._clock()
+        shaking: list[tuple[Peer, int]] = []
+        for key, mask in events:
+            if key.fileobj is self._wakened:
+                self._take_wake_ups()
+            elif key.data is None:
+                self._accept(now)
+            elif self._peers.is_shaking(key.data):
+                shaking.append((key.data, mask))
+            else:
+                self._serve(key.data, mask, now)
+        self._take_answers(now)
+        self._shake(shaking, now)
+        for peer in list(self._starved):
+            peer.connection.resume(now)
+            self._settle(peer, now)
+        if self._stop_asked and self._stop_deadline is None:
+            self._begin_stop(now)
+        if now >= self._next_sweep:
+            self._sweep(now)
+
+    def _patience_s(self) -> float | None:
+        """How long the selector may wait: for ever when there is no deadline to look after."""
+        has_deadline = self._peers or self._stop_asked or self._listener.paused
+        return SWEEP_S if has_deadline else None
+
+    def _take_wake_ups(self) -> None:
+        with suppress(BlockingIOError):
+            while len(self._wakened.recv(READ_BYTES)) == READ_BYTES:
+                pass
+
+    def _take_answers(self, now: float) -> None:
+        while self._delivered:
+            request, chunks, keep_open = self._delivered.popleft()
+            self._room.release(request.share)
+            peer = self._working.pop(request)
+            if request.abandoned:
+                continue
+            peer.answer_bytes = sum(map(len, chunks))
+            self._answer_bytes += peer.answer_bytes
+            peer.connection.answer(chunks, keep_open, now)
+            self._settle(peer, now)
+
+    def _shake(self, shaking: Sequence[tuple[Peer, int]], now: float) -> None:
+        end = self._clock() + _HANDSHAKE_SLICE_S
+        for peer, mask in shaking:
+            if self._peers.is_shaking(peer):  # an accept may have pushed it out
+                self._serve(peer, mask, now)
+            if self._clock() >= end:
+                return  # the selector reports the others again
+
+    def _sweep(self, now: float) -> None:
+        self._next_sweep = now + SWEEP_S
+        for peer in list(self._peers):
+            if peer.connection.deadline <= now:
+                peer.connection.expire(now)
+                self._settle(peer, now)
+        self._listener.resume()
+
+    # --- accepting -----------------------------------------------------------------------------
+
+    def _accept(self, now: float) -> None:
+        for client, address in self._listener.accept():
+            if self._has_place(address[0], now):
+                self._welcome(client, address, now)
+            else:
+                client.close()
+
+    def _welcome(self, client: socket.socket, address: tuple[str, int], now: float) -> None:
+        client.setblocking(False)
+        with suppress(OSError):  # the client may be gone already; reading will tell
+            client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(
+            self._new_channel(),
+            address,
+            self._room,
+            self._limits,
+            server_name=self._server_name,
+            now=now,
+        )
+        peer = Peer(client, address[0], connection)
+        self._peers.add(peer)
+        self._watch(peer)
+
+    def _has_place(self, host: str, now: float) -> bool:
+        """Makes a place for a new connection if it may have one."""
+        if self._peers.is_at_limit(host):
+            return False
+        silent = self._peers.surplus_handshake()
+        if silent is not None:
+            self._drop(silent)
+        if not self._peers.is_full():
+            return True
+        idle = self._peers.longest_idle()
+        if idle is None:
+            return False
+        idle.connection.close(now)
+        self._settle(idle, now)
+        self._drop(idle)
+        return True
+
+    # --- one connection ------------------------------------------------------------------------
+
+    def _serve(self, peer: Peer, mask: int, now: float) -> None:
+        """Reads from a socket that is ready; `_settle` does everything else."""
+        if peer not in self._peers:
+            return
+        if mask & _READ and peer.connection.wants_read:
+            try:
+                ciphertext = peer.socket.recv(READ_BYTES)
+            except BlockingIOError:
+                return
+            except OSError:
+                ciphertext = b""
+            self._guarded(peer, lambda: peer.connection.receive(ciphertext, now))
+        self._settle(peer, now)
+
+    def _settle(self, peer: Peer, now: float) -> None:
+        """Brings socket, selector and counters in line with the connection's state."""
+        if peer not in self._peers:
+            return
+        self._guarded(peer, lambda: self._progress(peer, now))
+        connection = peer.connection
+        if peer.answer_bytes and connection.phase is not Phase.ANSWER:
+            self._answer_bytes -= peer.answer_bytes
+            peer.answer_bytes = 0
+        if connection.phase is Phase.CLOSED or (
+            connection.phase is Phase.LINGER and self._stop_asked
+        ):
+            self._drop(peer)
+            return
+        if connection.phase is Phase.LINGER and not peer.shut:
+            peer.shut = True
+            with suppress(OSError):
+                peer.socket.shutdown(socket.SHUT_WR)
+        if connection.phase is not Phase.HANDSHAKE:
+            self._peers.note_established(peer)
+        if connection.starved:
+            self._starved[peer] = None
+        else:
+            self._starved.pop(peer, None)
+        self._watch(peer)
+
+    def _guarded(self, peer: Peer, step: Callable[[], None]) -> None:
+        """Runs a step; whatever fails in it ends this one connection and nothing else."""
+        try:
+            step()
+        except OSError:
+            peer.connection.drop()
+        except Exception as error:
+            # Its message stays out of the log: it could hold bytes of the client.
+            _log.error("a connection was dropped: %s", type(error).__name__)
+            peer.connection.drop()
+
+    def _progress(self, peer: Peer, now: float) -> None:
+        """Sends what there is and passes on requests, pipelined ones in turn."""
+        while True:
+            peer.unsent = not self._flush(peer, now)
+            request = peer.connection.take_request()
+            if request is None:
+                return
+            self._dispatch(peer, request, now)
+
+    def _flush(self, peer: Peer, now: float) -> bool:
+        """Sends until nothing is left (True) or the socket or the turn is full (False)."""
+        budget = _WRITE_TURN_BYTES
+        while budget > 0:
+            data = peer.connection.outgoing()
+            if not data:
+                phase = peer.connection.phase
+                peer.connection.flushed(now)
+                if peer.connection.phase is phase:
+                    return True
+                continue
+            try:
+                size = peer.socket.send(data)
+            except BlockingIOError:
+                return False
+            peer.connection.sent(size, now)
+            budget -= size
+        return False
+
+    def _dispatch(self, peer: Peer, request: Request, now: float) -> None:
+        full = len(self._working) >= self._max_requests
+        if not full and self._answer_bytes <= self._limits.max_buffered_bytes:
+            self._working[request] = peer
+            self._submit(request)
+            return
+        self._room.release(request.share)
+        peer.connection.answer_busy(request, now)
+
+    def _watch(self, peer: Peer) -> None:
+        """Tells the selector what to wait for."""
+        mask = (_READ if peer.connection.wants_read else 0) | (_WRITE if peer.unsent else 0)
+        if mask == peer.mask:
+            return
+        if not peer.mask:
+            self._selector.register(peer.socket, mask, peer)
+        elif not mask:
+            self._selector.unregister(peer.socket)
+        else:
+            self._selector.modify(peer.socket, mask, peer)
+        peer.mask = mask
+
+    def _drop(self, peer: Peer) -> None:
+        """Closes a socket and forgets everything about it."""
+        if peer not in self._peers:
+            return
+        peer.connection.drop()
+        self._answer_bytes -= peer.answer_bytes
+        self._peers.remove(peer)
+        self._starved.pop(peer, None)
+        if peer.mask:
+            self._selector.unregister(peer.socket)
+        peer.socket.close()

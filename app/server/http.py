@@ -1,0 +1,330 @@
+"""HTTP and WSGI in worker threads, on cheroot 11.1.2 without its sockets.
+
+The event loop of `app.server.front` delivers whole requests; cheroot's pool runs
+its parser and WSGI gateway over memory. Of cheroot these parts are used, which
+`tests/unit/app/server/test_http.py` pins together with its version:
+
+* `workers.threadpool`: `ThreadPool(server, min, max, accepted_queue_size)`,
+  its `put`, `grow`, `shrink`, `min` and the overridden `_spawn_worker`; a
+  `WorkerThread` takes an object from `server.requests.get()`, calls its
+  `communicate()`, then `server.put_conn(it)` if that was true, else `it.close()`;
+* `server.HTTPConnection.communicate`: makes a `RequestHandlerClass`, calls its
+  `parse_request()` and `respond()`; everything else of the connection is ours;
+* `server.HTTPRequest`: reads `conn.rfile`, writes `conn.wfile`, reports its own
+  errors through `simple_response`, adds headers in `send_headers`;
+* `wsgi.Gateway_10`: builds the environment from the request.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from http import HTTPStatus
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Final
+
+from cheroot import wsgi
+from cheroot.server import HTTPConnection, HTTPRequest
+from cheroot.workers.threadpool import ThreadPool, WorkerThread
+
+from app.errors import ConfigError
+from app.server.certificate import ServerIdentity
+from app.server.connection import Request, TransportLimits
+from app.server.framing import error_answer
+from app.server.front import Clock, Front
+from app.server.tls import MbedtlsEndpoint
+
+WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+CLIENT_GONE: Final = "cloister.client_gone"
+"""WSGI environment key of a function without arguments: True once nobody waits for the answer."""
+
+_log = logging.getLogger(__name__)
+
+
+class ApplianceServer:
+    """Serves a WSGI application over TLS.
+
+    It takes `workers` threads and one for the event loop: that of `serve_forever`'s caller, or
+    one of its own after `start`. Use an object once.
+
+    Args:
+        wsgi_app: called in worker threads; the request's body is complete by then.
+        identity: certificate and key.
+        address: host and port to listen on; port 0 asks for a free one.
+        workers: threads that run the application.
+        server_name: the `Server:` header.
+        limits: what clients may take.
+        clock: monotonic, in seconds.
+
+    Raises:
+        ConfigError: no worker, or a certificate that TLS can't use.
+    """
+
+    def __init__(
+        self,
+        wsgi_app: WsgiApp,
+        identity: ServerIdentity,
+        address: tuple[str, int],
+        workers: int,
+        server_name: str,
+        *,
+        limits: TransportLimits | None = None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        if workers < 1:
+            raise ConfigError("workers", [f"expected 1 or more, got {workers}"])
+        self._limits = limits or TransportLimits()
+        self._asked_address = address
+        self._address: tuple[str, int] | None = None
+        self._clock = clock
+        self._http = _HttpServer(address, wsgi_app, workers, server_name, self._limits)
+        self._front = Front(
+            new_channel=MbedtlsEndpoint(identity).channel,
+            submit=self._http.submit,
+            max_requests=workers + self._limits.max_queued_requests,
+            server_name=server_name,
+            limits=self._limits,
+            clock=clock,
+        )
+        self._http.front = self._front
+        self._thread: threading.Thread | None = None
+
+    @property
+    def front(self) -> Front:
+        """The event loop, for its counters."""
+        return self._front
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The address that is listened on, after `bind`, `start` or in `serve_forever`.
+
+        Raises:
+            ConfigError: it isn't bound yet.
+        """
+        if self._address is None:
+            raise ConfigError("listen address", ["call bind() first"])
+        return self._address
+
+    def bind(self) -> tuple[str, int]:
+        """Opens the listening socket; clients that connect now wait until the server runs.
+
+        Raises:
+            ConfigError: the address can't be used.
+        """
+        if self._address is None:
+            self._address = self._front.listen(self._asked_address)
+            self._http.bind_addr = self._address
+        return self._address
+
+    def start(self) -> None:
+        """Serves in a background thread; `stop` ends it."""
+        self.bind()
+        self._thread = threading.Thread(target=self._run, name="front", daemon=True)
+        self._thread.start()
+
+    def serve_forever(self) -> None:
+        """Serves in this thread until `stop` is called from a signal handler or another thread."""
+        self.bind()
+        self._run()
+
+    def stop(self) -> None:
+        """Stops accepting, lets running requests finish within the time limit, closes.
+
+        Waits for the end only after `start`: a signal handler that runs inside of
+        `serve_forever` couldn't.
+        """
+        self._front.stop()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join()
+
+    def close(self) -> None:
+        """Gives back what a server holds that never ran."""
+        self._front.close()
+
+    def _run(self) -> None:
+        self._http.pool.start()
+        started = self._clock()
+        try:
+            self._front.run()
+        finally:
+            _log.debug("the event loop ended after %.1f s", self._clock() - started)
+            # The loop has waited for running requests already: a worker that is still busy is
+            # stuck, and as a daemon it doesn't keep the process alive.
+            self._http.pool.finish(timeout_s=1.0)
+
+
+class _Pool(ThreadPool):
+    """cheroot's pool with daemon threads and an end that can't hang."""
+
+    def __init__(self, server: _HttpServer, workers: int) -> None:
+        super().__init__(server, min=workers, max=workers)
+        self._spawned: list[threading.Thread] = []
+
+    def _spawn_worker(self) -> threading.Thread:
+        worker: threading.Thread = WorkerThread(self.server)  # type: ignore[no-untyped-call]
+        worker.name = f"worker-{len(self._spawned)}"
+        worker.daemon = True
+        worker.start()
+        self._spawned.append(worker)
+        return worker
+
+    def finish(self, timeout_s: float) -> None:
+        """Ends idle workers; waits for them this long in total."""
+        self.min = 0
+        self.shrink(len(self._spawned))
+        end = time.monotonic() + timeout_s
+        for worker in self._spawned:
+            worker.join(max(0.0, end - time.monotonic()))
+
+
+class _HttpServer(wsgi.Server):
+    """What cheroot's workers, requests and gateway ask their server for; it has no socket."""
+
+    def __init__(
+        self,
+        address: tuple[str, int],
+        wsgi_app: WsgiApp,
+        workers: int,
+        server_name: str,
+        limits: TransportLimits,
+    ) -> None:
+        super().__init__(address, wsgi_app, server_name=server_name)
+        self.timeout = int(limits.keep_alive_s)
+        self.software = server_name
+        self.gateway = _Gateway
+        self.pool = _Pool(self, workers)
+        self.requests = self.pool
+        self.front: Front
+
+    @property
+    def can_add_keepalive_connection(self) -> bool:
+        """Asked before each answer; the event loop keeps its own limits."""
+        return not self.front.stopping
+
+    def submit(self, request: Request) -> None:
+        """Queues a request; the event loop bounds how many there are."""
+        self.pool.put(_MemoryConnection(self, request))
+
+    def put_conn(self, conn: _MemoryConnection) -> None:
+        """Called by a worker when the connection stays open."""
+        conn.finish(keep_open=True)
+
+    def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
+        """Logs where an error came from, without texts: they may hold a client's data."""
+        del msg, traceback
+        error = sys.exc_info()[1]
+        if error is not None:
+            _log.log(level, "a request failed: %s in %s", type(error).__name__, _origin(error))
+
+
+class _Answer:
+    """cheroot's `wfile`: keeps the pieces of an answer as they are."""
+
+    def __init__(self) -> None:
+        self.chunks: list[bytes] = []
+
+    def write(self, chunk: bytes) -> int:
+        self.chunks.append(chunk)
+        return len(chunk)
+
+
+class _Request(HTTPRequest):
+    """One request; framing was checked before, errors are JSON."""
+
+    def __init__(self, server: _HttpServer, conn: _MemoryConnection) -> None:
+        super().__init__(server, conn)
+        self.scheme = b"https"
+        self.method = conn.request.head.method
+
+    def read_request_headers(self) -> bool:
+        understood = super().read_request_headers()  # type: ignore[no-untyped-call]
+        self.close_connection = not self.conn.request.head.keep_alive
+        return bool(understood)
+
+    def send_headers(self) -> None:
+        status: Any = self.status  # bytes by now, whatever the stub says
+        if not self.server.can_add_keepalive_connection or status.startswith(b"413"):
+            self.close_connection = True
+        if not self.close_connection and self.response_protocol == "HTTP/1.1":
+            timeout = f"timeout={self.server.timeout}".encode()
+            self.outheaders.append((b"Keep-Alive", timeout))
+        super().send_headers()
+
+    def write(self, chunk: bytes) -> None:
+        if self.method != b"HEAD":
+            super().write(chunk)
+
+    def simple_response(self, status: str, msg: str = "") -> None:
+        code = int(status[:3])
+        self.close_connection = True
+        self.conn.wfile.write(
+            error_answer(
+                code,
+                msg or HTTPStatus(code).phrase,
+                self.server.server_name,
+                head_only=self.method == b"HEAD",
+            )
+        )
+
+
+class _MemoryConnection(HTTPConnection):
+    """One complete request in the place of a connection."""
+
+    RequestHandlerClass = _Request
+
+    def __init__(self, server: _HttpServer, request: Request) -> None:
+        # Not super().__init__: it opens a socket's files and makes a reference cycle that
+        # would keep bodies alive until the garbage collector comes.
+        self.server = server
+        self.request = request
+        self.rfile = BytesIO(request.head.wire)
+        self.wfile = _Answer()
+        self.requests_seen = 0
+        self.remote_addr, self.remote_port = request.address
+
+    def close(self) -> None:
+        """Called by a worker when the connection is to be closed after the answer."""
+        self.finish(keep_open=False)
+
+    def finish(self, *, keep_open: bool) -> None:
+        """Frees the body and hands the answer to the event loop."""
+        chunks, self.wfile.chunks = self.wfile.chunks, []
+        with suppress(BufferError):  # the application still has a view on it
+            self.request.body.close()
+        if not chunks:
+            chunks.append(error_answer(500, "internal error", self.server.server_name))
+        self.server.front.deliver(self.request, chunks, keep_open)
+
+    def _conditional_error(self, req: _Request, response: str) -> None:
+        """Replaces whatever was written: nothing has left this process yet."""
+        self.wfile.chunks.clear()
+        req.simple_response(response)
+
+
+class _Gateway(wsgi.Gateway_10):
+    """The WSGI environment with the body as it is in memory."""
+
+    def get_environ(self) -> dict[str, Any]:  # type: ignore[override] # cheroot's stub says None
+        environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
+        request: Request = self.req.conn.request
+        environ["SERVER_NAME"] = self.req.server.bind_addr[0]
+        environ["wsgi.input"] = request.body
+        environ["wsgi.input_terminated"] = True  # so that nobody wraps and copies it
+        environ[CLIENT_GONE] = lambda: request.abandoned
+        return environ
+
+
+def _origin(error: BaseException) -> str:
+    """Gives the file and line that raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return "unknown"
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

@@ -1,0 +1,87 @@
+"""The listening socket, registered with the event loop's selector."""
+
+from __future__ import annotations
+
+import logging
+import selectors
+import socket
+from collections.abc import Iterator
+from typing import Final
+
+from app.errors import ConfigError
+
+_ACCEPTS_PER_TURN: Final = 64
+_BACKLOG: Final = 128
+
+_log = logging.getLogger(__name__)
+
+
+class Listener:
+    """Accepts connections; pauses when the system can't give any.
+
+    Args:
+        selector: watches the socket, with None as its data.
+    """
+
+    def __init__(self, selector: selectors.BaseSelector) -> None:
+        self._selector = selector
+        self._socket: socket.socket | None = None
+        self._watched = False
+
+    @property
+    def paused(self) -> bool:
+        """Whether `resume` should be called some time later."""
+        return self._socket is not None and not self._watched
+
+    def open(self, address: tuple[str, int]) -> tuple[str, int]:
+        """Listens; gives the real address, as port 0 asks for a free one.
+
+        Raises:
+            ConfigError: the address can't be used.
+        """
+        family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        try:
+            self._socket = socket.create_server(address, family=family, backlog=_BACKLOG)
+        except OSError as error:
+            raise ConfigError(
+                f"listen address {address[0]}:{address[1]}", [error.strerror or str(error)]
+            ) from error
+        self._socket.setblocking(False)
+        self.resume()
+        host, port = self._socket.getsockname()[:2]
+        return host, port
+
+    def accept(self) -> Iterator[tuple[socket.socket, tuple[str, int]]]:
+        """Gives waiting connections with their addresses, a bounded number per call."""
+        for _ in range(_ACCEPTS_PER_TURN):
+            if self._socket is None:
+                return
+            try:
+                client, address = self._socket.accept()
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                continue  # that client left while it was waiting
+            except OSError as error:
+                _log.warning("accepting pauses: %s", error.strerror)
+                self._pause()
+                return
+            yield client, (address[0], address[1])
+
+    def resume(self) -> None:
+        """Watches for connections again."""
+        if self._socket is not None and not self._watched:
+            self._selector.register(self._socket, selectors.EVENT_READ, None)
+            self._watched = True
+
+    def close(self) -> None:
+        """Stops listening; new clients are refused by the system."""
+        self._pause()
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+    def _pause(self) -> None:
+        if self._socket is not None and self._watched:
+            self._selector.unregister(self._socket)
+            self._watched = False

@@ -1,0 +1,56 @@
+"""Finds the first tensor that differs, and the partition that made it."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from app.engine import WholeModel
+from app.runner import Reader, Runner
+from app.tensors import Array
+from tools.accuracy.difference import compare
+from tools.accuracy.readers import RecordingEngine
+from tools.graph.extract import write_with_outputs
+from tools.graph.load import load_model
+from tools.model_folder import ModelFolder
+
+
+def locate(
+    folder: ModelFolder, reader: Reader, inputs: Mapping[str, Array], tolerance: float
+) -> str:
+    """Runs one input again, recording, and says where the first difference appears.
+
+    Args:
+        folder: the model.
+        reader: gives the partitions under suspicion.
+        inputs: an input whose outputs differ.
+        tolerance: largest relative difference that is accepted; 0 asks for equal bits.
+
+    Returns:
+        A sentence that names partition, file, tensor and size of the difference.
+    """
+    plan = folder.plan
+    engine = RecordingEngine()
+    budget_bytes = plan.budget_bytes * max(
+        array.shape[0] for array in inputs.values() if array.ndim
+    )
+    Runner(reader, engine, budget_bytes, plan.inputs, plan.outputs).run(inputs)
+    expected = _inner_values(folder, inputs)
+    for partition, outputs in zip(plan.partitions, engine.recorded, strict=True):
+        for name, array in outputs.items():
+            difference = compare({name: expected[name]}, {name: array})
+            if not difference.identical and not difference.relative <= tolerance:
+                return (
+                    f"partition {partition.index} ({partition.file}), tensor {name!r}: differs by "
+                    f"{difference.absolute:.3g} ({difference.relative:.3g} relative)"
+                )
+    return "no boundary tensor differs when it runs again: the result isn't deterministic"
+
+
+def _inner_values(folder: ModelFolder, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    names = [spec.name for partition in folder.plan.partitions for spec in partition.outputs]
+    with tempfile.TemporaryDirectory(prefix="cloister-") as scratch:
+        path = Path(scratch) / "observed.onnx"
+        write_with_outputs(load_model(folder.model_path), names, path)
+        return WholeModel(path, "none").run(inputs)

@@ -1,0 +1,68 @@
+"""What all command lines share: exit statuses, error lines, progress.
+
+Exit statuses: 0 yes or done, 1 the answer is no or the input can't be used,
+2 wrong usage, 3 the environment isn't as it must be.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from app.errors import ApplianceError
+
+DONE = 0
+NO = 1
+USAGE = 2
+ENVIRONMENT = 3
+
+
+def parser(prog: str, description: str, epilog: str = "") -> ArgumentParser:
+    """Makes a parser whose help keeps its line breaks."""
+    return ArgumentParser(
+        prog=prog,
+        description=description,
+        epilog=epilog,
+        formatter_class=RawDescriptionHelpFormatter,
+    )
+
+
+def run(command: Callable[[], int]) -> int:
+    """Runs a command and turns errors into one line on stderr and an exit status."""
+    try:
+        return command()
+    except ApplianceError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return NO
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        return ENVIRONMENT
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return ENVIRONMENT
+
+
+@contextmanager
+def progress(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable[[int], None]]:
+    """Shows a bar with the remaining time on stderr when that is a terminal.
+
+    Yields:
+        A function to call with the number of steps done.
+    """
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    hidden = quiet or not console.is_terminal
+    with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
+        task = bar.add_task(what, total=total)
+        yield lambda done: bar.update(task, completed=done)

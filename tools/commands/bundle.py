@@ -1,0 +1,173 @@
+"""tools/bundle.py: encrypts a model's partitions; makes keys; looks into bundles."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console
+from rich.table import Table
+
+from app.bundle import MANIFEST_FILE, BundleReader, read_manifest
+from app.errors import BundleFormatError
+from app.keys import read_key_file
+from app.manifest import MAX_MANIFEST_BYTES, OPTIMIZATIONS, Manifest, parse_manifest
+from tools.bundling.keys import (
+    make_model_key,
+    make_owner_key,
+    public_key_path,
+    read_owner_key,
+    read_public_key,
+)
+from tools.bundling.writer import BundleKeys, write_bundle
+from tools.command_line import DONE, parser, progress, run
+from tools.model_folder import open_folder
+from tools.sizes import format_size
+
+DESCRIPTION = """\
+Encrypts a model's partitions into a bundle that only the enclave can read.
+
+  tools/bundle.py partitions/NAME --key KEYFILE -o build/NAME.bundle
+  tools/bundle.py keygen model KEYFILE      a model key
+  tools/bundle.py keygen owner OWNER.pem    the owner's signing key and OWNER.pub
+  tools/bundle.py inspect BUNDLE            what anybody can read of a bundle
+  tools/bundle.py verify BUNDLE --key KEYFILE --owner-public-key OWNER.pub
+
+Each has its own --help."""
+
+_SUBCOMMANDS: Final = ("write", "keygen", "inspect", "verify")
+_DEFAULT_OWNER_KEY: Final = Path("build/owner/owner.pem")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; gives its exit status."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and words[0] not in (*_SUBCOMMANDS, "-h", "--help"):
+        words.insert(0, "write")
+    options = _parser().parse_args(words)
+    return run(lambda: options.action(options))
+
+
+def _parser() -> ArgumentParser:
+    found = parser("tools/bundle.py", DESCRIPTION)
+    commands = found.add_subparsers(required=True, metavar="COMMAND")
+    _add_write(commands.add_parser("write", help="encrypt a model's partitions"))
+    keygen = commands.add_parser("keygen", help="make a key").add_subparsers(required=True)
+    for kind, action in (("model", _make_model_key), ("owner", _make_owner_key)):
+        each = keygen.add_parser(kind)
+        each.add_argument("file", type=Path, help="the new key, mode 0600; never overwritten")
+        each.set_defaults(action=action)
+    inspect = commands.add_parser("inspect", help="show what a bundle's manifest says")
+    inspect.add_argument("bundle", type=Path)
+    inspect.set_defaults(action=_inspect)
+    _add_verify(commands.add_parser("verify", help="check signature and decrypt every object"))
+    return found
+
+
+def _add_write(found: ArgumentParser) -> None:
+    found.add_argument("model", type=Path, metavar="partitions/NAME", help="the model's folder")
+    found.add_argument("--key", type=Path, required=True, metavar="KEYFILE", help="the model key")
+    found.add_argument(
+        "--owner-key",
+        type=Path,
+        default=_DEFAULT_OWNER_KEY,
+        metavar="PEM",
+        help=f"the owner's signing key ({_DEFAULT_OWNER_KEY})",
+    )
+    found.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="BUNDLE", help="the bundle's folder"
+    )
+    found.add_argument(
+        "--optimization",
+        choices=OPTIMIZATIONS,
+        default="extended",
+        help="onnxruntime rewrites done now: extended (default) runs on any CPU, all is for CPUs "
+        "like this one, none changes nothing",
+    )
+    found.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    found.set_defaults(action=_write)
+
+
+def _add_verify(found: ArgumentParser) -> None:
+    found.add_argument("bundle", type=Path)
+    found.add_argument("--key", type=Path, required=True, metavar="KEYFILE", help="the model key")
+    found.add_argument(
+        "--owner-public-key",
+        type=Path,
+        default=public_key_path(_DEFAULT_OWNER_KEY),
+        metavar="PUB",
+        help="who must have signed (%(default)s)",
+    )
+    found.add_argument(
+        "--minimum-version", type=int, default=1, metavar="N", help="oldest model version accepted"
+    )
+    found.set_defaults(action=_verify)
+
+
+def _write(options: Namespace) -> int:
+    folder = open_folder(options.model)
+    keys = BundleKeys(read_key_file(options.key), read_owner_key(options.owner_key))
+    with progress("encrypting", len(folder.plan.partitions), quiet=options.quiet) as done:
+        manifest = write_bundle(
+            folder, keys, options.output, optimization=options.optimization, progress=done
+        )
+    if not options.quiet:
+        _show(options.output, manifest)
+    return DONE
+
+
+def _make_model_key(options: Namespace) -> int:
+    make_model_key(options.file)
+    print(f"{options.file}: a new model key")
+    return DONE
+
+
+def _make_owner_key(options: Namespace) -> int:
+    public_path = make_owner_key(options.file)
+    print(f"{options.file}: a new owner key; its public half is {public_path}")
+    return DONE
+
+
+def _inspect(options: Namespace) -> int:
+    with (options.bundle / MANIFEST_FILE).open("rb") as file:
+        raw = file.read(MAX_MANIFEST_BYTES + 1)
+    if len(raw) > MAX_MANIFEST_BYTES:
+        raise BundleFormatError(f"{MANIFEST_FILE}: more than {MAX_MANIFEST_BYTES} bytes")
+    _show(options.bundle, parse_manifest(raw))
+    print("not checked: 'tools/bundle.py verify' checks the signature and every object")
+    return DONE
+
+
+def _verify(options: Namespace) -> int:
+    owner = read_public_key(options.owner_public_key)
+    manifest = read_manifest(options.bundle, owner, minimum_version=options.minimum_version)
+    BundleReader(options.bundle, manifest, read_key_file(options.key)).verify()
+    identity = manifest.identity
+    print(
+        f"{options.bundle}: {identity.model_id} version {identity.model_version}, "
+        f"{len(manifest.partitions)} partitions: signature and every object hold"
+    )
+    return DONE
+
+
+def _show(path: Path, manifest: Manifest) -> None:
+    identity = manifest.identity
+    table = Table(title=f"{path}: {identity.model_id} version {identity.model_version}")
+    for heading in ("partition", "structure", "weights"):
+        table.add_column(heading, justify="right")
+    for index, sizes in enumerate(manifest.partitions):
+        table.add_row(
+            str(index), format_size(sizes.structure_bytes), format_size(sizes.weights_bytes)
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"bundle id {identity.bundle_id.hex()}\n"
+        f"optimised for onnxruntime {manifest.onnxruntime} ({manifest.optimization}), "
+        f"planned for {format_size(manifest.budget_bytes)}, "
+        f"encrypted in chunks of {format_size(manifest.chunk_bytes)}",
+        soft_wrap=True,
+    )

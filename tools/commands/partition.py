@@ -1,0 +1,120 @@
+"""tools/partition.py: cuts a model into partitions that run inside a budget."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tools.command_line import DONE, parser, progress, run
+from tools.graph.load import load_model
+from tools.graph.summary import summarize
+from tools.model_folder import write_folder
+from tools.planner.cuts import plan_for_budget, plan_for_count
+from tools.planner.plan import Plan
+from tools.sizes import format_size, parse_size
+
+DESCRIPTION = """\
+Cuts an ONNX model into partitions that run one after another inside a memory budget.
+
+Writes a model's folder: the whole model, plan.json, and one checked ONNX file
+for each partition. An existing folder keeps its model.json and samples."""
+
+EPILOG = """\
+examples:
+  tools/partition.py resnet50.onnx -o partitions/resnet50 --budget 85MiB
+  tools/partition.py bert.onnx -o partitions/bert --budget 64MiB --dim sequence=128
+  tools/partition.py digits.onnx -o partitions/digits --partitions 4"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command; gives its exit status."""
+    options = _parser().parse_args(argv)
+    return run(lambda: _partition(options))
+
+
+def _parser() -> ArgumentParser:
+    found = parser("tools/partition.py", DESCRIPTION, EPILOG)
+    found.add_argument("model", type=Path, metavar="MODEL.onnx", help="the whole model")
+    found.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="the model's folder"
+    )
+    how = found.add_mutually_exclusive_group()
+    how.add_argument(
+        "--budget",
+        type=parse_size,
+        default=parse_size("85MiB"),
+        metavar="SIZE",
+        help="bound on all model memory, as 85MiB (the default: what a first-generation SGX "
+        "machine leaves to one enclave)",
+    )
+    how.add_argument(
+        "--partitions", type=_count, metavar="N", help="cut into exactly N, weights spread evenly"
+    )
+    found.add_argument(
+        "--dim",
+        type=_dimension,
+        action="append",
+        default=[],
+        metavar="NAME=SIZE",
+        help="plan a symbolic dimension with this size instead of 1; may be repeated",
+    )
+    found.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    return found
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise ArgumentTypeError(f"expected a number of partitions from 1, got {text!r}")
+    return int(text)
+
+
+def _dimension(text: str) -> tuple[str, int]:
+    name, found, size = text.rpartition("=")
+    if not found or not name or not size.isdigit() or int(size) < 1:
+        raise ArgumentTypeError(f"expected NAME=SIZE with a size from 1, got {text!r}")
+    return name, int(size)
+
+
+def _partition(options: Namespace) -> int:
+    model = load_model(options.model)
+    summary = summarize(model, dict(options.dim))
+    if options.partitions:
+        plan = plan_for_count(summary, options.partitions)
+    else:
+        plan = plan_for_budget(summary, options.budget)
+    with progress("writing partitions", len(plan.partitions), quiet=options.quiet) as done:
+        written = write_folder(options.model, model, plan, options.output, done)
+    if not options.quiet:
+        _show(written, options.output, summary.unsized())
+    return DONE
+
+
+def _show(plan: Plan, output: Path, unsized: Sequence[str]) -> None:
+    table = Table(title=f"{output}: {len(plan.partitions)} partitions", title_justify="left")
+    for heading in ("partition", "nodes", "weights", "boundary", "activations", "peak"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("up to", no_wrap=True, max_width=24)
+    for each in plan.partitions:
+        table.add_row(
+            each.file,
+            str(each.stop - each.start),
+            format_size(each.weights_bytes),
+            format_size(each.boundary_bytes),
+            format_size(each.activation_bytes),
+            format_size(each.peak_bytes),
+            each.last_node,
+        )
+    console = Console()
+    console.print(table)
+    console.print(
+        f"predicted peak {format_size(plan.peak_bytes)} of {format_size(plan.budget_bytes)}"
+    )
+    if unsized:
+        console.print(
+            f"note: the size of {len(unsized)} values isn't known before they are computed, as of "
+            f"{unsized[0]!r}; they aren't in the prediction"
+        )

@@ -1,0 +1,64 @@
+"""Errors that only occur on a host: planning, building, checking.
+
+    app.errors.ApplianceError
+    ├── ModelError             the ONNX file, or what describes it, can't be used
+    ├── NoFeasiblePlanError    no plan keeps the budget; names the operator
+    ├── AccuracyError          partitions and whole model disagree
+    ├── ImageBuildError        the image can't be built; lists every problem
+    └── KeyPolicyError         a key or a policy for keys can't be used
+
+The command lines turn each of them into an exit status.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from app.errors import ApplianceError
+
+
+class ModelError(ApplianceError):
+    """A model, or a file that describes it, can't be used; says which file and why."""
+
+
+class NoFeasiblePlanError(ApplianceError):
+    """An operator alone needs more memory than the budget allows.
+
+    Attributes:
+        node: name of the operator.
+        required_bytes: what it needs.
+        budget_bytes: what is allowed.
+    """
+
+    def __init__(self, node: str, required_bytes: int, budget_bytes: int) -> None:
+        self.node = node
+        self.required_bytes = required_bytes
+        self.budget_bytes = budget_bytes
+        super().__init__(
+            f"operator {node!r} alone needs {required_bytes} bytes, the budget is "
+            f"{budget_bytes} bytes; raise the budget"
+        )
+
+
+class AccuracyError(ApplianceError):
+    """The partitions don't compute what the whole model computes."""
+
+
+class ImageBuildError(ApplianceError):
+    """The image can't be built.
+
+    Attributes:
+        problems: every problem found.
+    """
+
+    def __init__(self, source: str, problems: Sequence[str]) -> None:
+        self.problems = tuple(problems)
+        if len(self.problems) == 1:
+            super().__init__(f"{source}: {self.problems[0]}")
+            return
+        lines = "".join(f"\n  - {problem}" for problem in self.problems)
+        super().__init__(f"{source}: {len(self.problems)} problems:{lines}")
+
+
+class KeyPolicyError(ApplianceError):
+    """A key, or the policy that says who may have it, can't be used."""

@@ -1,0 +1,92 @@
+"""Cuts one partition out of a normalised model and writes it as an ONNX file of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+
+from tools.errors import ModelError
+from tools.planner.plan import Partition
+
+_EXTERNAL_FROM_BYTES = 1 << 30
+"""A protobuf message holds at most 2 GiB; larger partitions keep their weights beside."""
+
+
+def write_partition(model: ir.Model, partition: Partition, path: Path) -> None:
+    """Extracts a partition and writes it, checked.
+
+    Args:
+        model: the normalised model that the plan was made for.
+        partition: names the boundary.
+        path: the ONNX file to write; large weights go to a file beside it.
+
+    Raises:
+        ModelError: when the extracted graph isn't a valid model; that is a defect of the plan.
+    """
+    graph = ir.convenience.extract(
+        model.graph,
+        [spec.name for spec in partition.inputs],
+        [spec.name for spec in partition.outputs],
+    )
+    _order_initializers(graph, model.graph)
+    graph.name = f"{model.graph.name or 'model'} partition {partition.index}"
+    extracted = ir.Model(graph, ir_version=model.ir_version, producer_name="cloister")
+    _check_nodes(model, partition, graph)
+    save_model(extracted, path)
+    try:
+        onnx.checker.check_model(str(path))
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"{path}: the extracted partition isn't valid: {error}") from error
+
+
+def save_model(model: ir.Model, path: Path) -> None:
+    """Writes a model; with weights beside it when they don't fit in one message."""
+    total = sum(
+        value.const_value.nbytes
+        for value in model.graph.initializers.values()
+        if value.const_value is not None
+    )
+    if total < _EXTERNAL_FROM_BYTES:
+        ir.save(model, path)
+        return
+    ir.save(model, path, external_data=f"{path.name}.data")
+
+
+def _order_initializers(graph: ir.Graph, whole: ir.Graph) -> None:
+    """The extractor collects initializers in a set; files must not depend on its order."""
+    order = {name: place for place, name in enumerate(whole.initializers)}
+    values = sorted(graph.initializers.values(), key=lambda value: order[value.name or ""])
+    graph.initializers.clear()
+    graph.initializers.update((value.name or "", value) for value in values)
+
+
+def _check_nodes(model: ir.Model, partition: Partition, graph: ir.Graph) -> None:
+    expected = partition.stop - partition.start
+    if len(graph) != expected:
+        raise ModelError(
+            f"partition {partition.index}: expected {expected} operators of "
+            f"{model.graph.name!r}, extracted {len(graph)}"
+        )
+
+
+def external_files(path: Path) -> list[str]:
+    """Gives the files beside an ONNX file that hold its weights, relative to its folder."""
+    tensors = (value.const_value for value in ir.load(path).graph.initializers.values())
+    locations = {str(t.location) for t in tensors if isinstance(t, ir.ExternalTensor)}
+    return sorted(locations)
+
+
+def write_with_outputs(model: ir.Model, names: Sequence[str], path: Path) -> None:
+    """Writes the whole model with other outputs, so that inner values can be looked at.
+
+    Args:
+        model: a normalised model; unchanged.
+        names: values to be the outputs.
+        path: the ONNX file to write.
+    """
+    inputs = [value.name or "" for value in model.graph.inputs]
+    graph = ir.convenience.extract(model.graph, inputs, list(names))
+    save_model(ir.Model(graph, ir_version=model.ir_version), path)

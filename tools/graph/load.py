@@ -1,0 +1,105 @@
+"""Reads an ONNX file into a checked, normalised model."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+from onnx_ir.passes import PassManager, common
+
+from tools.errors import ModelError
+
+Model = ir.Model
+"""The type, for modules that pass a model on without looking into it."""
+
+
+def load_model(path: Path) -> ir.Model:
+    """Loads a model, checks it, and brings it into the form that the planner works on.
+
+    Normalising keeps every result bit for bit: functions are inlined, Constant
+    nodes and subgraph initializers become initializers of the main graph, nodes
+    that nothing depends on go, an output that is directly an input or
+    initializer gets an Identity node, and shapes are inferred.
+
+    Raises:
+        ModelError: naming the file and the reason.
+    """
+    _check_readable(path)
+    try:
+        onnx.checker.check_model(str(path), full_check=True)
+        model = ir.load(path)
+    except (DecodeError, ir.serde.SerdeError) as error:
+        raise ModelError(f"{path}: not an ONNX model, or cut off: {_first_line(error)}") from error
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(f"{path}: not a valid ONNX model: {_first_line(error)}") from error
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError(f"{path}: {_first_line(error)}") from error
+    _check_external_data(path, model)
+    if not len(model.graph):
+        raise ModelError(f"{path}: the graph has no operators, there is nothing to partition")
+    return _normalized(path, model)
+
+
+def _check_readable(path: Path) -> None:
+    if path.is_dir():
+        raise ModelError(f"{path}: expected an ONNX file, got a folder")
+    try:
+        with path.open("rb") as file:
+            if not file.read(1):
+                raise ModelError(f"{path}: the file is empty, expected an ONNX model")
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from error
+
+
+def _check_external_data(path: Path, model: ir.Model) -> None:
+    folder = path.parent.resolve()
+    for value in model.graph.initializers.values():
+        tensor = value.const_value
+        if not isinstance(tensor, ir.ExternalTensor):
+            continue
+        data = (folder / tensor.location).resolve()
+        if not data.is_relative_to(folder):
+            raise ModelError(
+                f"{path}: external data {str(tensor.location)!r} lies outside the model's folder"
+            )
+        if not data.is_file():
+            raise ModelError(f"{path}: external data {str(tensor.location)!r} is missing")
+        end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
+        if data.stat().st_size < end:
+            raise ModelError(
+                f"{path}: external data {str(tensor.location)!r} ends before byte {end}, "
+                f"which tensor {value.name!r} needs"
+            )
+
+
+def _normalized(path: Path, model: ir.Model) -> ir.Model:
+    _name_nodes(model.graph)
+    passes = PassManager(
+        [
+            common.InlinePass(),
+            common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+            common.LiftSubgraphInitializersToMainGraphPass(),
+            common.RemoveInitializersFromInputsPass(),
+            common.OutputFixPass(),
+            common.RemoveUnusedNodesPass(),
+            common.NameFixPass(),
+            common.ShapeInferencePass(),
+        ]
+    )
+    try:
+        return passes(model).model
+    except Exception as error:  # onnx-ir's passes wrap whatever their step raised
+        raise ModelError(f"{path}: can't be normalised: {_first_line(error)}") from error
+
+
+def _name_nodes(graph: ir.Graph) -> None:
+    """Errors and plans name operators, so each gets a name that says what it is."""
+    for index, node in enumerate(graph):
+        node.name = node.name or f"{node.op_type}_{index}"
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0] if text else type(error).__name__

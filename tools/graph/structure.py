@@ -1,0 +1,102 @@
+"""Separates a graph into a structure without weights and the weights themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from app.manifest import Weight
+from tools.errors import ModelError
+from tools.graph.summary import dtype_name
+from tools.planner.liveness import aligned
+
+SMALLEST_WEIGHT_BYTES = 1024
+"""Smaller initializers stay in the structure: kernels want shapes, axes and scalars constant."""
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """A graph whose weights are inputs.
+
+    Attributes:
+        graph: its ONNX bytes.
+        weights: what each weight is and where it lies.
+        weights_bytes: size of the object that holds them all.
+    """
+
+    graph: bytes
+    weights: tuple[Weight, ...]
+    weights_bytes: int
+    _tensors: Mapping[str, ir.TensorProtocol]
+
+    def loaded(self) -> Structure:
+        """Gives the same structure with its weights in memory, not in the file it came from."""
+        tensors = {
+            name: ir.Tensor(tensor.numpy().copy(), dtype=tensor.dtype)
+            for name, tensor in self._tensors.items()
+        }
+        return replace(self, _tensors=tensors)
+
+    def fill(self, into: NDArray[np.uint8]) -> None:
+        """Writes all weights to their places; the gaps between them become zero.
+
+        Args:
+            into: at least `weights_bytes` bytes.
+        """
+        into[: self.weights_bytes] = 0
+        for weight in self.weights:
+            raw = self._tensors[weight.name].tobytes()
+            into[weight.offset : weight.offset + len(raw)] = np.frombuffer(raw, dtype=np.uint8)
+
+
+def separate(path: Path) -> Structure:
+    """Reads an ONNX file and turns its large initializers into inputs.
+
+    Raises:
+        ModelError: when the file can't be read or a weight's element type can't be bound.
+    """
+    try:
+        model = ir.load(path)
+    except (OSError, DecodeError, ValueError) as error:
+        raise ModelError(f"{path}: can't be read: {error}") from error
+    graph = model.graph
+    weights: list[Weight] = []
+    tensors: dict[str, ir.TensorProtocol] = {}
+    offset = 0
+    for value in list(graph.initializers.values()):
+        tensor = value.const_value
+        if tensor is None or not _is_weight(value, tensor):
+            continue
+        weights.append(_weight(path, value, tensor, offset))
+        tensors[weights[-1].name] = tensor
+        offset += aligned(tensor.nbytes)
+        _make_input(graph, value, tensor)
+    data = ir.to_proto(model).SerializeToString(deterministic=True)
+    return Structure(data, tuple(weights), offset, tensors)
+
+
+def _is_weight(value: ir.Value, tensor: ir.TensorProtocol) -> bool:
+    large = tensor.nbytes >= SMALLEST_WEIGHT_BYTES and tensor.dtype != ir.DataType.STRING
+    return large and not value.is_graph_output()
+
+
+def _weight(path: Path, value: ir.Value, tensor: ir.TensorProtocol, offset: int) -> Weight:
+    dtype = dtype_name(tensor.dtype)
+    if dtype is None:
+        raise ModelError(f"{path}: weight {value.name!r} has the element type {tensor.dtype}")
+    shape = tuple(int(size) for size in tensor.shape.numpy())
+    return Weight(value.name or "", dtype, shape, offset)
+
+
+def _make_input(graph: ir.Graph, value: ir.Value, tensor: ir.TensorProtocol) -> None:
+    del graph.initializers[value.name or ""]
+    value.const_value = None
+    value.dtype = tensor.dtype
+    value.shape = ir.Shape(tensor.shape.numpy())
+    graph.inputs.append(value)

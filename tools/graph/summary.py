@@ -1,0 +1,111 @@
+"""Describes a normalised model to the planner."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import onnx_ir as ir
+
+from app.errors import InputError
+from app.tensors import ITEM_BYTES, Dimension, TensorSpec
+from tools.planner.summary import GraphSummary, NodeSummary
+
+_DTYPES: Mapping[ir.DataType, str] = {
+    ir.DataType.FLOAT: "float32",
+    ir.DataType.DOUBLE: "float64",
+    **{dtype: dtype.name.lower() for dtype in ir.DataType if dtype.name.lower() in ITEM_BYTES},
+}
+
+
+def dtype_name(dtype: ir.DataType | None) -> str | None:
+    """Gives the appliance's name of an element type, or None for one it can't handle."""
+    return None if dtype is None else _DTYPES.get(dtype)
+
+
+def summarize(model: ir.Model, dimensions: Mapping[str, int] | None = None) -> GraphSummary:
+    """Describes a normalised model.
+
+    Args:
+        model: from `load_model`.
+        dimensions: sizes to plan symbolic dimensions with.
+
+    Raises:
+        InputError: when a size is given for a dimension that the model doesn't have.
+    """
+    graph = model.graph
+    nodes = tuple(_node(index, node, graph) for index, node in enumerate(graph))
+    values = {
+        value.name: spec
+        for value in [*graph.inputs, *(v for node in graph for v in node.outputs)]
+        if value.name and (spec := _spec(value)) is not None
+    }
+    sizes = {
+        value.name or "": value.const_value.nbytes
+        for value in graph.initializers.values()
+        if value.const_value is not None
+    }
+    _check_dimensions(values, dimensions or {})
+    return GraphSummary(
+        nodes=nodes,
+        values=values,
+        weight_bytes=sizes,
+        inputs=tuple(value.name or "" for value in graph.inputs),
+        outputs=tuple(value.name or "" for value in graph.outputs),
+        dimensions=dict(dimensions or {}),
+    )
+
+
+def _check_dimensions(values: Mapping[str, TensorSpec], dimensions: Mapping[str, int]) -> None:
+    known = {dim for spec in values.values() for dim in spec.shape or () if isinstance(dim, str)}
+    for name in dimensions:
+        if name not in known:
+            raise InputError(
+                f"--dim {name}: the model has no dimension of that name; it has "
+                f"{', '.join(sorted(known)) or 'none'}"
+            )
+
+
+def _node(index: int, node: ir.Node, graph: ir.Graph) -> NodeSummary:
+    used = list(dict.fromkeys(_used_values(node, graph)))
+    return NodeSummary(
+        name=node.name or f"{node.op_type}_{index}",
+        op_type=node.op_type,
+        inputs=tuple(v.name or "" for v in used if v.name not in graph.initializers),
+        outputs=tuple(v.name for v in node.outputs if v.name),
+        weights=tuple(v.name or "" for v in used if v.name in graph.initializers),
+    )
+
+
+def _used_values(node: ir.Node, graph: ir.Graph) -> Iterator[ir.Value]:
+    """Gives the main graph's values that a node reads, those its subgraphs capture too."""
+    for value in node.inputs:
+        if value is not None and value.graph is graph:
+            yield value
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            yield from _captured(attribute.as_graph(), graph)
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            for inner in attribute.as_graphs():
+                yield from _captured(inner, graph)
+
+
+def _captured(inner: ir.Graph, graph: ir.Graph) -> Iterator[ir.Value]:
+    for node in inner:
+        yield from _used_values(node, graph)
+    yield from (value for value in inner.outputs if value.graph is graph)
+
+
+def _spec(value: ir.Value) -> TensorSpec | None:
+    dtype = dtype_name(value.dtype)
+    if value.name is None or dtype is None or not isinstance(value.type, ir.TensorType):
+        return None
+    return TensorSpec(value.name, dtype, _shape(value))
+
+
+def _shape(value: ir.Value) -> tuple[Dimension, ...] | None:
+    if value.shape is None:
+        return None
+    return tuple(
+        dim if isinstance(dim, int) else (dim.value or f"{value.name}.{axis}")
+        for axis, dim in enumerate(value.shape)
+    )

@@ -1,0 +1,126 @@
+"""A Python interpreter that Occlum can start.
+
+Occlum runs position independent executables only (`ET_DYN`). Some
+distributions build `python3` as `ET_EXEC`; there a launcher of three lines is
+compiled against the shared libpython of the same version.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+from tools.errors import ImageBuildError
+from tools.image.elf import ElfFacts, read_elf, run_path_spot
+from tools.image.processes import output_of
+
+RUN_PATH = "$ORIGIN/../lib"
+"""Where `bin/python3` looks for libpython: beside itself, wherever the prefix stands."""
+
+LAUNCHER_SOURCE = """\
+int Py_BytesMain(int argc, char **argv);
+int main(int argc, char **argv) { return Py_BytesMain(argc, argv); }
+"""
+
+SOURCE = "Python interpreter"
+
+
+def base_interpreter() -> Path:
+    """The interpreter behind the virtual environment, links resolved."""
+    return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
+
+
+def install_interpreter(prefix: Path, base: Path | None = None) -> None:
+    """Puts `bin/python3`, and libpython where there is one, into a prefix.
+
+    Args:
+        prefix: folder that becomes /opt/python-occlum; `bin` and `lib` are made.
+        base: interpreter to start from; the one behind the virtual environment by default.
+
+    Raises:
+        ImageBuildError: it isn't position independent and no launcher can be compiled.
+    """
+    base = base or base_interpreter()
+    facts = read_elf(base)
+    if facts is None:
+        raise ImageBuildError(SOURCE, [f"{base} isn't an ELF executable"])
+    (prefix / "bin").mkdir(parents=True, exist_ok=True)
+    (prefix / "lib").mkdir(exist_ok=True)
+    target = prefix / "bin" / "python3"
+    library = _copy_libpython(base, facts, prefix / "lib")
+    if facts.kind == "ET_DYN" and (library is None or _has_room_for_run_path(base)):
+        shutil.copyfile(base, target)
+        if library is not None:
+            _write_run_path(target)
+    else:
+        _compile_launcher(target, library or _find_libpython(base, prefix / "lib"))
+    target.chmod(0o755)
+
+
+def _copy_libpython(base: Path, facts: ElfFacts, folder: Path) -> Path | None:
+    """Copies the libpython that an interpreter is linked to; None when it has its own inside."""
+    name = next((name for name in facts.needed if name.startswith("libpython")), None)
+    if name is None:
+        return None
+    places = [Path(place.replace("$ORIGIN", str(base.parent))) for place in facts.run_path]
+    for place in [*places, *_library_folders()]:
+        if (place / name).is_file():
+            return Path(shutil.copyfile(place / name, folder / name))
+    raise ImageBuildError(SOURCE, [f"{base} needs {name}, which isn't in {places}"])
+
+
+def _find_libpython(base: Path, folder: Path) -> Path:
+    name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
+    for place in _library_folders():
+        if (place / name).is_file():
+            return Path(shutil.copyfile(place / name, folder / name))
+    raise ImageBuildError(
+        SOURCE,
+        [
+            f"{base} isn't position independent, Occlum can't start it, and {name} isn't "
+            f"installed to build one that is; install the packages gcc, libc6-dev and "
+            f"libpython{sys.version_info.major}.{sys.version_info.minor}"
+        ],
+    )
+
+
+def _library_folders() -> list[Path]:
+    configured = sysconfig.get_config_var("LIBDIR") or "/usr/lib"
+    triplet = sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu"
+    names = [configured, f"/usr/lib/{triplet}", f"/lib/{triplet}", "/usr/lib64", "/usr/local/lib"]
+    return [Path(name) for name in names]
+
+
+def _has_room_for_run_path(path: Path) -> bool:
+    spot = run_path_spot(path)
+    return spot is not None and spot[1] >= len(RUN_PATH)
+
+
+def _write_run_path(path: Path) -> None:
+    """Overwrites the run path in place; the remainder of the old text becomes zeros."""
+    spot = run_path_spot(path)
+    if spot is None:
+        raise ImageBuildError(SOURCE, [f"{path} has no run path to overwrite"])
+    offset, length = spot
+    with path.open("r+b") as file:
+        file.seek(offset)
+        file.write(RUN_PATH.encode().ljust(length, b"\0"))
+
+
+def _compile_launcher(target: Path, library: Path) -> None:
+    compiler = shutil.which("cc") or shutil.which("gcc")
+    if compiler is None:
+        raise ImageBuildError(
+            SOURCE,
+            ["a position independent launcher has to be compiled; install gcc and libc6-dev"],
+        )
+    # The launcher is linked to the library by its file name, which must be its soname.
+    source = target.with_name("launcher.c")
+    source.write_text(LAUNCHER_SOURCE)
+    flags = ["-O2", "-fPIE", "-pie", f"-Wl,-rpath,{RUN_PATH}", "-Wl,--enable-new-dtags"]
+    try:
+        output_of([compiler, *flags, "-o", target, source, library], "compiling the launcher")
+    finally:
+        source.unlink()

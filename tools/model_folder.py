@@ -1,0 +1,240 @@
+"""A model's folder: the whole model, its plan, its partitions, and what it is for.
+
+model.onnx         the whole model (with its external data, if it has any)
+model.json         id, version, task, labels, preprocessing; written by the owner
+plan.json          written by tools/partition.py
+000.onnx …         the partitions, in the plan's order
+samples/           optional: pictures and labels.json with their true classes
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from app.card import ModelCard, Purpose, read_purpose, with_tensors
+from app.fields import FieldError, Fields, parse_json
+from app.manifest import MODEL_ID, read_model_id, read_model_version
+from tools.errors import ModelError
+from tools.files import file_digest, new_folder
+from tools.graph.extract import external_files, write_partition
+from tools.graph.load import Model
+from tools.planner.plan import PLAN_FILE, Plan, read_plan
+
+MODEL_FILE: Final = "model.onnx"
+CARD_FILE: Final = "model.json"
+CARD_FORMAT: Final = 1
+SAMPLES: Final = "samples"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFolder:
+    """A model with its plan.
+
+    Attributes:
+        path: the folder.
+        model_id, model_version: from model.json.
+        purpose: what the owner wrote into model.json.
+        plan: the plan that made the partitions.
+    """
+
+    path: Path
+    model_id: str
+    model_version: int
+    purpose: Purpose
+    plan: Plan
+
+    @property
+    def model_path(self) -> Path:
+        """The whole model."""
+        return self.path / MODEL_FILE
+
+    @property
+    def card(self) -> ModelCard:
+        """What clients may know of the model."""
+        return with_tensors(self.purpose, self.plan.inputs, self.plan.outputs)
+
+    def partition_path(self, index: int) -> Path:
+        """Gives a partition's ONNX file."""
+        return self.path / self.plan.partitions[index].file
+
+    def samples(self) -> Mapping[Path, int]:
+        """Gives the labelled pictures with their true classes, empty when there are none.
+
+        Raises:
+            ModelError: when samples/labels.json isn't a table of classes, or a picture is missing.
+        """
+        path = self.path / SAMPLES / "labels.json"
+        if not path.exists():
+            return {}
+        try:
+            fields = Fields(parse_json(path.read_bytes()), "labels")
+            classes = {
+                path.parent / name: fields.integer(name, least=0, most=len(self.purpose.labels) - 1)
+                for name in fields.names()
+            }
+        except FieldError as error:
+            raise ModelError(f"{path}: {error}") from error
+        for picture in classes:
+            if picture.parent != path.parent or not picture.is_file():
+                raise ModelError(f"{path}: there is no picture {picture.name!r} beside it")
+        return classes
+
+
+def open_folder(path: Path) -> ModelFolder:
+    """Opens a model's folder; `changed_files` tells whether its files belong together.
+
+    Raises:
+        ModelError: when plan.json or model.json is missing or can't be read.
+    """
+    if not path.is_dir():
+        raise ModelError(f"{path}: expected a model's folder, as 'tools/partition.py' writes it")
+    plan = read_plan(path / PLAN_FILE)
+    model_id, version, purpose = _read_card(path / CARD_FILE)
+    return ModelFolder(path, model_id, version, purpose, plan)
+
+
+def changed_files(folder: ModelFolder) -> list[str]:
+    """Compares the model and its partitions with the digests in the plan.
+
+    Returns:
+        One sentence for every file that is missing or another one; empty when all fit.
+    """
+    expected = {MODEL_FILE: folder.plan.model_digest}
+    expected |= {partition.file: partition.digest for partition in folder.plan.partitions}
+    return [
+        problem
+        for name, digest in expected.items()
+        if (problem := _compare(folder.path / name, digest)) is not None
+    ]
+
+
+def find_folders(path: Path) -> list[Path]:
+    """Gives the model folders at or below a path, in the order of their names.
+
+    Raises:
+        ModelError: when there is none.
+    """
+    if not path.is_dir():
+        raise ModelError(f"{path}: no such folder; expected one with models, such as partitions/")
+    if (path / PLAN_FILE).exists() or (path / MODEL_FILE).exists():
+        return [path]
+    found = sorted(
+        each
+        for each in path.iterdir()
+        if each.is_dir() and ((each / PLAN_FILE).exists() or (each / MODEL_FILE).exists())
+    )
+    if not found:
+        raise ModelError(
+            f"{path}: no model in it; 'tools/partition.py MODEL.onnx -o {path}/NAME' makes one"
+        )
+    return found
+
+
+def write_folder(
+    source: Path, model: Model, plan: Plan, target: Path, progress: Callable[[int], None]
+) -> Plan:
+    """Writes a model's folder whole, keeping model.json and samples that are there.
+
+    Args:
+        source: the ONNX file that the model was loaded from.
+        model: the normalised model.
+        plan: without digests.
+        target: the folder.
+        progress: called with the number of partitions written.
+
+    Returns:
+        The plan with digests, as written.
+    """
+    if target.exists() and not _is_replaceable(target):
+        raise ModelError(f"{target}: exists and isn't a model's folder, so it isn't replaced")
+    with new_folder(target) as work:
+        _copy_kept(target, work, source)
+        digests = []
+        for partition in plan.partitions:
+            write_partition(model, partition, work / partition.file)
+            digests.append(file_digest(work / partition.file))
+            progress(partition.index + 1)
+        written = replace(
+            plan,
+            model_digest=file_digest(work / MODEL_FILE),
+            partitions=tuple(
+                replace(partition, digest=digest)
+                for partition, digest in zip(plan.partitions, digests, strict=True)
+            ),
+        )
+        (work / PLAN_FILE).write_text(written.to_text(), encoding="utf-8")
+    return written
+
+
+def _is_replaceable(target: Path) -> bool:
+    known = (MODEL_FILE, PLAN_FILE, CARD_FILE)
+    return target.is_dir() and (
+        not any(target.iterdir()) or any((target / name).exists() for name in known)
+    )
+
+
+def _copy_kept(target: Path, work: Path, source: Path) -> None:
+    shutil.copyfile(source, work / MODEL_FILE)
+    for location in external_files(source):
+        destination = work / location
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source.parent / location, destination)
+    if (target / SAMPLES).is_dir():
+        shutil.copytree(target / SAMPLES, work / SAMPLES)
+    if (target / CARD_FILE).exists():
+        shutil.copyfile(target / CARD_FILE, work / CARD_FILE)
+        return
+    (work / CARD_FILE).write_text(json.dumps(_plain_card(target.name), indent=1) + "\n")
+
+
+def _plain_card(name: str) -> dict[str, object]:
+    model_id = name.lower()
+    if not MODEL_ID.fullmatch(model_id):
+        raise ModelError(
+            f"{name!r} can't be a model's id; name the folder with a-z, 0-9, '.', '_' and '-', "
+            "or write its model.json first"
+        )
+    return {
+        "format": CARD_FORMAT,
+        "id": model_id,
+        "version": 1,
+        "title": name,
+        "task": "tensors",
+        "labels": [],
+        "scores": "logits",
+        "preprocessing": None,
+    }
+
+
+def _read_card(path: Path) -> tuple[str, int, Purpose]:
+    try:
+        fields = Fields(parse_json(path.read_bytes()), "model")
+        fields.integer("format", least=CARD_FORMAT, most=CARD_FORMAT)
+        model_id, version = read_model_id(fields), read_model_version(fields)
+        purpose = read_purpose(fields)
+        if fields.has("training"):
+            fields.take("training")
+        fields.done()
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}") from error
+    except FieldError as error:
+        raise ModelError(f"{path}: {error}") from error
+    return model_id, version, purpose
+
+
+def _compare(path: Path, expected: str) -> str | None:
+    try:
+        actual = file_digest(path)
+    except OSError as error:
+        return f"{path.name}: {error.strerror}"
+    if actual == expected:
+        return None
+    return (
+        f"{path.name}: not the file that {PLAN_FILE} was written with "
+        f"(SHA-256 {actual[:12]}…, expected {expected[:12]}…)"
+    )

@@ -1,0 +1,1 @@
+"""Where to cut a model: dataclasses in, dataclass out. No ONNX, no files."""

@@ -1,0 +1,128 @@
+"""Which values are needed when, and how many bytes that makes.
+
+A value is live from the node that makes it (model inputs: from the start) to
+the last node that reads it (model outputs: to the end).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import accumulate
+
+from tools.planner.summary import GraphSummary
+
+ALIGNMENT = 64
+"""Weights start at multiples of this in a weights object: a cache line."""
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The life of a value.
+
+    Attributes:
+        born: index of the node that makes it; -1 for model inputs.
+        dies: index of the last node that reads it; the number of nodes for model outputs.
+    """
+
+    born: int
+    dies: int
+
+
+class Liveness:
+    """Answers the planner's questions about stretches of nodes [start, stop)."""
+
+    def __init__(self, graph: GraphSummary) -> None:
+        self.graph = graph
+        self.intervals = _intervals(graph)
+        self._sizes = {name: graph.value_bytes(name) for name in self.intervals}
+        self._crossing_bytes = self._sum_crossings()
+
+    def _sum_crossings(self) -> list[int]:
+        change = [0] * (len(self.graph.nodes) + 2)
+        for name, life in self.intervals.items():
+            change[life.born + 1] += self._sizes[name]
+            change[life.dies + 1] -= self._sizes[name]
+        return list(accumulate(change))
+
+    def size(self, name: str) -> int:
+        """Gives a value's size in bytes."""
+        return self._sizes[name]
+
+    def weights(self, start: int, stop: int) -> list[str]:
+        """Gives the initializers that a stretch reads, each once, in order of first use."""
+        nodes = self.graph.nodes[start:stop]
+        return list(dict.fromkeys(name for node in nodes for name in node.weights))
+
+    def weights_bytes(self, start: int, stop: int) -> int:
+        """Gives the size of a stretch's weights object."""
+        return sum(aligned(self.graph.weight_bytes[name]) for name in self.weights(start, stop))
+
+    def inputs(self, start: int, stop: int) -> list[str]:
+        """Gives the values that a stretch reads and didn't make."""
+        return [
+            name
+            for name in dict.fromkeys(
+                name for node in self.graph.nodes[start:stop] for name in node.inputs
+            )
+            if self.intervals[name].born < start
+        ]
+
+    def outputs(self, start: int, stop: int) -> list[str]:
+        """Gives the values that a stretch makes and somebody after it needs."""
+        return [
+            name
+            for node in self.graph.nodes[start:stop]
+            for name in node.outputs
+            if self.intervals[name].dies >= stop
+        ]
+
+    def released(self, start: int, stop: int) -> list[str]:
+        """Gives the boundary values that nobody needs after a stretch."""
+        first = -1 if start == 0 else start
+        return [
+            name
+            for name, life in self.intervals.items()
+            if life.born < start and first <= life.dies < stop
+        ]
+
+    def crossing(self, cut: int) -> list[str]:
+        """Gives the values that are live across the cut before node `cut`."""
+        return [n for n, life in self.intervals.items() if life.born < cut <= life.dies]
+
+    def crossing_bytes(self, cut: int) -> int:
+        """Gives the bytes that are live across the cut before node `cut`."""
+        return self._crossing_bytes[cut]
+
+    def may_cut(self, cut: int) -> bool:
+        """Says whether only tensors cross; a sequence or optional can't be handed over."""
+        return all(name in self.graph.values for name in self.crossing(cut))
+
+    def inner_live_bytes(self, start: int) -> Iterator[int]:
+        """Gives, for each node from `start` on, the live bytes that were made since `start`."""
+        live = 0
+        dying: dict[int, int] = {}
+        for index in range(start, len(self.graph.nodes)):
+            for name in self.graph.nodes[index].outputs:
+                live += self._sizes[name]
+                dies = self.intervals[name].dies
+                dying[dies] = dying.get(dies, 0) + self._sizes[name]
+            yield live
+            live -= dying.pop(index, 0)
+
+
+def aligned(size_bytes: int) -> int:
+    """Rounds up to the alignment of weights."""
+    return -(-size_bytes // ALIGNMENT) * ALIGNMENT
+
+
+def _intervals(graph: GraphSummary) -> dict[str, Interval]:
+    born = dict.fromkeys(graph.inputs, -1)
+    dies = dict.fromkeys(graph.inputs, -1)
+    for index, node in enumerate(graph.nodes):
+        for name in node.inputs:
+            dies[name] = index
+        for name in node.outputs:
+            born[name] = dies[name] = index
+    dies |= dict.fromkeys(graph.outputs, len(graph.nodes))
+    return {name: Interval(born[name], dies[name]) for name in born}

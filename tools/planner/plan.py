@@ -1,0 +1,205 @@
+"""A plan: the partitions of one model, as it stands in plan.json."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from app.fields import FieldError, Fields, parse_json
+from app.manifest import MAX_OBJECT_BYTES, MAX_PARTITIONS, MAX_VALUES
+from app.tensors import TensorSpec, read_spec
+from tools.errors import ModelError
+
+PLAN_FORMAT: Final = 1
+PLAN_FILE: Final = "plan.json"
+DIGEST: Final = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A stretch of nodes in topological order.
+
+    Attributes:
+        index: its place in the order of execution.
+        start, stop: the nodes [start, stop) of the normalised model.
+        first_node, last_node: their names, for people.
+        inputs: boundary tensors and model inputs that it reads.
+        outputs: tensors that somebody after it needs.
+        release: boundary tensors and model inputs that nobody needs after it.
+        weights_bytes: size of its weights object.
+        boundary_bytes: tensors that live across its start.
+        activation_bytes: most bytes of tensors that it makes, live at one moment.
+        peak_bytes: predicted: the shared weights buffer, the reader's chunk, boundary, activations.
+        digest: SHA-256 of its ONNX file, in hex; empty until it is written.
+    """
+
+    index: int
+    start: int
+    stop: int
+    first_node: str
+    last_node: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    release: tuple[str, ...]
+    weights_bytes: int
+    boundary_bytes: int
+    activation_bytes: int
+    peak_bytes: int
+    digest: str = ""
+
+    @property
+    def file(self) -> str:
+        """Its ONNX file's name. The order comes from the plan, never from names."""
+        return f"{self.index:03d}.onnx"
+
+    def to_json(self) -> dict[str, object]:
+        """Gives the form that `read_plan` reads."""
+        return {
+            "index": self.index,
+            "file": self.file,
+            "sha256": self.digest,
+            "nodes": [self.start, self.stop],
+            "first_node": self.first_node,
+            "last_node": self.last_node,
+            "inputs": [spec.to_json() for spec in self.inputs],
+            "outputs": [spec.to_json() for spec in self.outputs],
+            "release": list(self.release),
+            "weights_bytes": self.weights_bytes,
+            "boundary_bytes": self.boundary_bytes,
+            "activation_bytes": self.activation_bytes,
+            "peak_bytes": self.peak_bytes,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """How a model is partitioned.
+
+    Attributes:
+        model_digest: SHA-256 of the whole model's file, in hex; "" before it is known.
+        budget_bytes: what the plan was made for.
+        chunk_bytes: plaintext bytes of an encrypted chunk, the reader's own memory.
+        dimensions: sizes that symbolic dimensions were planned with.
+        inputs, outputs: the whole model's tensors.
+        partitions: in the order of execution.
+    """
+
+    model_digest: str
+    budget_bytes: int
+    chunk_bytes: int
+    dimensions: tuple[tuple[str, int], ...]
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    partitions: tuple[Partition, ...]
+
+    @property
+    def peak_bytes(self) -> int:
+        """Predicted peak over the whole run."""
+        return max(partition.peak_bytes for partition in self.partitions)
+
+    def to_text(self) -> str:
+        """Gives plan.json's text: the same plan is always the same bytes."""
+        content = {
+            "format": PLAN_FORMAT,
+            "model": {"file": "model.onnx", "sha256": self.model_digest},
+            "budget_bytes": self.budget_bytes,
+            "chunk_bytes": self.chunk_bytes,
+            "dimensions": dict(self.dimensions),
+            "inputs": [spec.to_json() for spec in self.inputs],
+            "outputs": [spec.to_json() for spec in self.outputs],
+            "partitions": [partition.to_json() for partition in self.partitions],
+        }
+        return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def read_plan(path: Path) -> Plan:
+    """Reads and checks a plan.json.
+
+    Raises:
+        ModelError: when it is missing, isn't a plan, or its partitions don't follow each other.
+    """
+    try:
+        fields = Fields(parse_json(path.read_bytes()), "plan")
+        plan = _read(fields)
+        fields.done()
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}; 'tools/partition.py' writes it") from error
+    except FieldError as error:
+        raise ModelError(f"{path}: {error}") from error
+    return plan
+
+
+def _read(fields: Fields) -> Plan:
+    fields.integer("format", least=PLAN_FORMAT, most=PLAN_FORMAT)
+    model = fields.inner("model")
+    model.choice("file", ("model.onnx",))
+    digest = _read_digest(model)
+    model.done()
+    plan = Plan(
+        model_digest=digest,
+        budget_bytes=fields.integer("budget_bytes", least=1, most=MAX_OBJECT_BYTES),
+        chunk_bytes=fields.integer("chunk_bytes", least=1, most=MAX_OBJECT_BYTES),
+        dimensions=_read_dimensions(fields),
+        inputs=fields.each("inputs", read_spec, most=MAX_VALUES),
+        outputs=fields.each("outputs", read_spec, most=MAX_VALUES),
+        partitions=fields.each("partitions", _read_partition, most=MAX_PARTITIONS),
+    )
+    _check_order(plan)
+    return plan
+
+
+def _read_dimensions(fields: Fields) -> tuple[tuple[str, int], ...]:
+    inner = fields.inner("dimensions")
+    names = sorted(inner.names())
+    found = tuple((name, inner.integer(name, least=1, most=1 << 31)) for name in names)
+    inner.done()
+    return found
+
+
+def _read_digest(fields: Fields) -> str:
+    digest = fields.text("sha256", longest=64)
+    if not DIGEST.fullmatch(digest):
+        raise FieldError(f"{fields.where}.sha256: expected 64 hex digits, got {digest!r}")
+    return digest
+
+
+def _read_partition(fields: Fields) -> Partition:
+    index = fields.integer("index", least=0, most=MAX_PARTITIONS)
+    nodes = fields.array("nodes", most=2)
+    if len(nodes) != 2 or not all(isinstance(n, int) and not isinstance(n, bool) for n in nodes):
+        raise FieldError(f"{fields.where}.nodes: expected two whole numbers")
+    start, stop = (int(str(node)) for node in nodes)
+    partition = Partition(
+        index=index,
+        start=start,
+        stop=stop,
+        first_node=fields.text("first_node"),
+        last_node=fields.text("last_node"),
+        inputs=fields.each("inputs", read_spec, most=MAX_VALUES),
+        outputs=fields.each("outputs", read_spec, most=MAX_VALUES),
+        release=fields.texts("release", most=MAX_VALUES),
+        weights_bytes=fields.integer("weights_bytes", least=0, most=MAX_OBJECT_BYTES),
+        boundary_bytes=fields.integer("boundary_bytes", least=0, most=MAX_OBJECT_BYTES),
+        activation_bytes=fields.integer("activation_bytes", least=0, most=MAX_OBJECT_BYTES),
+        peak_bytes=fields.integer("peak_bytes", least=0, most=MAX_OBJECT_BYTES),
+        digest=_read_digest(fields),
+    )
+    fields.choice("file", (partition.file,))
+    return partition
+
+
+def _check_order(plan: Plan) -> None:
+    if not plan.partitions:
+        raise FieldError("plan.partitions: a plan has at least one partition")
+    expected = 0
+    for place, partition in enumerate(plan.partitions):
+        if partition.index != place or partition.start != expected or partition.stop <= expected:
+            raise FieldError(
+                f"plan.partitions[{place}]: expected index {place} from node {expected} on, got "
+                f"index {partition.index} with nodes {partition.start} to {partition.stop}; "
+                "the plan was edited or reordered, make it anew with 'tools/partition.py'"
+            )
+        expected = partition.stop
