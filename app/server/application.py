@@ -20,6 +20,7 @@ from app.errors import (
     BusyError,
     InputError,
     KeyUnavailableError,
+    MemoryBudgetError,
     NotFoundError,
     PayloadTooLargeError,
     UnsupportedMediaError,
@@ -42,6 +43,7 @@ _STATUSES: Final[tuple[tuple[type[ApplianceError], int], ...]] = (
     (AuthenticationError, 401),
     (BusyError, 503),
     (KeyUnavailableError, 503),
+    (MemoryBudgetError, 413),
 )
 _PICTURES: Final = ("image/png", "image/jpeg", "application/octet-stream")
 _DEFAULT_TOP_K: Final = 5
@@ -87,6 +89,8 @@ def _add_error_handlers(application: Flask) -> None:
     @application.errorhandler(ApplianceError)
     def appliance_error(error: ApplianceError) -> tuple[Response, int]:
         status = next((code for kind, code in _STATUSES if isinstance(error, kind)), 500)
+        if isinstance(error, MemoryBudgetError):
+            return jsonify(error="the request needs more memory than the model's budget"), status
         if status == 500:
             _log.error("request failed: %s: %s", type(error).__name__, error)
             return jsonify(error="the model could not be run"), status

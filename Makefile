@@ -1,0 +1,46 @@
+# The front door. `make` alone lists what there is.
+SHELL := /bin/bash
+PYTHON ?= python3
+PORT ?= 8443
+MODEL ?= digits
+BUDGET ?= 768KiB
+VENV := .venv/.ready
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo serve image test lint types check partitions lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+setup: $(VENV) ## make .venv with everything pinned
+$(VENV): requirements.lock ci/setup.sh
+	@PYTHON=$(PYTHON) ci/setup.sh
+
+demo: $(VENV) ## build everything, classify a picture over TLS, prove the accuracy
+	@MODEL=$(MODEL) PORT=$(PORT) ci/demo.sh
+
+serve: $(VENV) ## the same image, kept running, with curl lines to copy
+	@MODEL=$(MODEL) PORT=$(PORT) ci/serve.sh
+
+image: $(VENV) ## key, bundle and Occlum instance in build/image
+	@MODEL=$(MODEL) PORT=$(PORT) ci/image.sh
+
+test: $(VENV) ## run the tests
+	@.venv/bin/python -m pytest
+
+lint: $(VENV) ## check style
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+types: $(VENV) ## check types
+	@.venv/bin/mypy
+
+check: lint types test ## all three
+
+partitions: $(VENV) ## partition the sample model anew
+	@tools/partition.py partitions/digits/model.onnx -o partitions/digits --budget $(BUDGET)
+
+lock: $(VENV) ## resolve the pinned requirements anew (needs the network)
+	@ci/lock.sh
+
+clean: ## remove what was built, keep keys
+	@rm -rf build/image build/*.bundle build/wheels build/python dist

@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# The whole way: partitions, key, bundle, image, occlum run, one picture over TLS, the accuracy table.
+. "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+name_missing_packages
+build_image
+start_appliance
+
+picture=partitions/$model/samples/digit-3-1.png
+step "curl: $picture over verified TLS"
+curl --silent --show-error --fail-with-body --cacert "$certificate" \
+    --form "image=@$picture" "https://localhost:$port/v1/models/$model/classify?top_k=3" |
+    .venv/bin/python -m json.tool | tee build/answer.json
+
+step "tools/check_accuracy.py partitions/"
+tools/check_accuracy.py partitions/
+
+step "stopping the appliance"
+stop_appliance
+.venv/bin/python - <<'PYTHON'
+import json
+answer = json.load(open("build/answer.json"))
+best = answer["labels"][0]
+print(f"The picture shows a {best['label']} (probability {best['probability']:.3f}), computed by "
+      f"{len(answer['timing']['partitions'])} encrypted partitions in the runtime {answer['runtime']!r}.")
+PYTHON

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Names the Debian packages that are missing here, one per line. --install installs them.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+PATH=$PATH:/usr/sbin:/sbin
+
+missing() {
+    local python=${PYTHON:-python3}
+    command -v make >/dev/null || echo make
+    command -v curl >/dev/null || echo curl
+    command -v openssl >/dev/null || echo openssl
+    command -v git >/dev/null || echo git
+    if ! command -v "$python" >/dev/null; then
+        echo python3
+        echo python3-venv
+    elif ! "$python" -c 'import ensurepip' 2>/dev/null; then
+        echo python3-venv
+    fi
+    command -v occlum >/dev/null && return
+    # The stand-in for occlum: its sandbox and its system call filter.
+    command -v bwrap >/dev/null || echo bubblewrap
+    ldconfig -p | grep -q 'libseccomp\.so\.2' || echo libseccomp2
+    # An interpreter that isn't position-independent can't run in an enclave; a small launcher
+    # around the same version's library can, and has to be compiled.
+    if ! is_position_independent "$python"; then
+        command -v cc >/dev/null || echo gcc libc6-dev
+        ldconfig -p | grep -q 'libpython3\.11\.so' || echo libpython3.11
+    fi
+}
+
+is_position_independent() {
+    # Byte 16 of an ELF file is its type: 3 is ET_DYN.
+    local file
+    file=$("$1" -c 'import os, sys; print(os.path.realpath(sys._base_executable))' 2>/dev/null) || return 1
+    [ "$(od -An -tu1 -j16 -N1 "$file" | tr -d ' ')" = 3 ]
+}
+
+packages=$(missing | tr ' ' '\n' | sort -u)
+[ -n "$packages" ] || exit 0
+if [ "${1:-}" != --install ]; then
+    echo "$packages"
+    exit 0
+fi
+echo "installing: $(echo "$packages" | tr '\n' ' ')"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086 # one argument a package
+apt-get install -y -qq --no-install-recommends $packages ca-certificates

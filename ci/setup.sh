@@ -1,0 +1,23 @@
+#!/usr/bin/env bash
+# Makes .venv with exactly the packages of requirements.lock. Does nothing when it is up to date.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+python=${PYTHON:-python3}
+
+if ! "$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+    echo "error: '$python' isn't Python 3.11 or newer; install one, or name it: make PYTHON=python3.11" >&2
+    exit 3
+fi
+if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
+    echo "error: $python can't make virtual environments; on Debian: apt-get install python3-venv" >&2
+    exit 3
+fi
+
+echo "setting up .venv with $("$python" --version)"
+"$python" -m venv --clear .venv
+if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+    --only-binary :all: --requirement requirements.lock; then
+    echo "error: the packages couldn't be installed; the first setup needs the network" >&2
+    exit 3
+fi
+touch .venv/.ready
