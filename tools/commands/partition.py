@@ -6,6 +6,7 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -94,10 +95,12 @@ def _partition(options: Namespace) -> int:
 
 
 def _show(plan: Plan, output: Path, unsized: Sequence[str]) -> None:
-    table = Table(title=f"{output}: {len(plan.partitions)} partitions", title_justify="left")
-    for heading in ("partition", "nodes", "weights", "boundary", "activations", "peak"):
+    table = Table(
+        title=f"{output}: {len(plan.partitions)} partitions", title_justify="left", box=box.SIMPLE
+    )
+    for heading in ("file", "nodes", "weights", "boundary", "activations", "peak"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("up to", no_wrap=True, max_width=24)
+    table.add_column("up to", no_wrap=True)
     for each in plan.partitions:
         table.add_row(
             each.file,
@@ -106,7 +109,7 @@ def _show(plan: Plan, output: Path, unsized: Sequence[str]) -> None:
             format_size(each.boundary_bytes),
             format_size(each.activation_bytes),
             format_size(each.peak_bytes),
-            each.last_node,
+            _tail(each.last_node),
         )
     console = Console()
     console.print(table)
@@ -118,3 +121,8 @@ def _show(plan: Plan, output: Path, unsized: Sequence[str]) -> None:
             f"note: the size of {len(unsized)} values isn't known before they are computed, as of "
             f"{unsized[0]!r}; they aren't in the prediction"
         )
+
+
+def _tail(name: str, longest: int = 20) -> str:
+    """The end of a node's name says more than its beginning."""
+    return name if len(name) <= longest else "…" + name[1 - longest :]
