@@ -123,6 +123,6 @@ def _show(plan: Plan, output: Path, unsized: Sequence[str]) -> None:
         )
 
 
-def _tail(name: str, longest: int = 20) -> str:
+def _tail(name: str, longest: int = 14) -> str:
     """The end of a node's name says more than its beginning."""
     return name if len(name) <= longest else "…" + name[1 - longest :]
