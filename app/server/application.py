@@ -33,7 +33,7 @@ from app.server.protocol import decode_request, encode_response, model_metadata
 from app.serving import Catalogue
 from app.tensors import Array
 
-_log = logging.getLogger("cloister.server")
+_log = logging.getLogger(__name__)
 
 _STATUSES: Final[tuple[tuple[type[ApplianceError], int], ...]] = (
     (PayloadTooLargeError, 413),

@@ -174,8 +174,8 @@ class Connection:
         if self.phase is Phase.ANSWER:
             self.deadline = min(self._answer_deadline, now + self._limits.response_timeout_s)
 
-    def flushed(self, now: float) -> None:
-        """Notes that `outgoing` has nothing left; call it whenever that is so."""
+    def flushed(self, now: float) -> bool:
+        """Notes that `outgoing` has nothing left; True when something new may have to go out."""
         if self.phase is Phase.ANSWER:
             keep_open = self._request is not None and self._request.head.keep_alive
             self._request = None
@@ -184,8 +184,10 @@ class Connection:
                 self._advance(now)
             else:
                 self.close(now)
-        elif self.phase is Phase.CLOSING:
+            return True
+        if self.phase is Phase.CLOSING:
             self._enter(Phase.LINGER, now + self._limits.linger_s)
+        return False
 
     def answer(self, chunks: Sequence[bytes], keep_open: bool, now: float) -> None:
         """Starts to send an answer; one to a connection that is closed is thrown away."""
@@ -310,6 +312,7 @@ class Connection:
         if size < missing:
             self._ask_for_room(request.share, missing - size)
             return
+        request.body.getvalue()  # trims the buffer, so that read() of everything can share it
         request.body.seek(0)
         self._ready = True
         self._enter(Phase.WORKING, math.inf)

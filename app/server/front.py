@@ -135,10 +135,7 @@ class Front:
     # --- life ----------------------------------------------------------------------------------
 
     def listen(self, address: tuple[str, int]) -> tuple[str, int]:
-        """Opens the listening socket.
-
-        Returns:
-            The real address; port 0 asks for a free one.
+        """Opens the listening socket; gives the real address, as port 0 asks for a free one.
 
         Raises:
             ConfigError: the address can't be used.
@@ -208,8 +205,7 @@ class Front:
 
     def _take_wake_ups(self) -> None:
         with suppress(BlockingIOError):
-            while len(self._wakened.recv(READ_BYTES)) == READ_BYTES:
-                pass
+            self._wakened.recv(READ_BYTES)
 
     def _take_answers(self, now: float) -> None:
         while self._delivered:
@@ -249,16 +245,17 @@ class Front:
                 client.close()
 
     def _welcome(self, client: socket.socket, address: tuple[str, int], now: float) -> None:
+        try:
+            channel = self._new_channel()
+        except Exception as error:  # whatever the library lacks, memory for one, the loop goes on
+            _log.error("a client can't be served: %s", type(error).__name__)
+            client.close()
+            return
         client.setblocking(False)
         with suppress(OSError):  # the client may be gone already; reading will tell
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(
-            self._new_channel(),
-            address,
-            self._room,
-            self._limits,
-            server_name=self._server_name,
-            now=now,
+            channel, address, self._room, self._limits, server_name=self._server_name, now=now
         )
         peer = Peer(client, address[0], connection)
         self._peers.add(peer)
@@ -349,9 +346,7 @@ class Front:
         while budget > 0:
             data = peer.connection.outgoing()
             if not data:
-                phase = peer.connection.phase
-                peer.connection.flushed(now)
-                if peer.connection.phase is phase:
+                if not peer.connection.flushed(now):
                     return True
                 continue
             try:

@@ -13,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +27,7 @@ from cryptography.x509.oid import NameOID
 from app.server.certificate import ServerIdentity, make_identity
 from app.server.connection import TransportLimits
 from app.server.http import CLIENT_GONE, ApplianceServer
+from app.server.tls import ChannelState, TlsError
 
 WATCHDOG_S = 20.0
 """No step of a test takes this long; it only turns a hang into a failure."""
@@ -85,6 +86,15 @@ def old_context(version: ssl.TLSVersion) -> ssl.SSLContext:
         context.minimum_version = ssl.TLSVersion.TLSv1
         context.maximum_version = version
     return context
+
+
+def client_hello() -> bytes:
+    """The first flight of a real client, to be cut anywhere."""
+    incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+    client = client_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
 
 
 @dataclass
@@ -182,9 +192,7 @@ class Application:
             "200 OK",
             [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))],
         )
-        if path == "/late-boom":
-            raise RuntimeError("a secret of the client")
-        return [answer]
+        return failing_late(answer) if path == "/late-boom" else [answer]
 
     def _answer(self, path: str, environ: dict[str, Any]) -> bytes:
         if path == "/boom":
@@ -206,6 +214,11 @@ class Application:
         until(lambda: self.release.is_set() or environ[CLIENT_GONE]())
         if environ[CLIENT_GONE]():
             self.saw_client_gone.set()
+
+
+def failing_late(answer: bytes) -> Iterator[bytes]:
+    yield answer[:1]
+    raise RuntimeError("a secret of the client")
 
 
 def pattern(size: int) -> bytes:
@@ -271,3 +284,46 @@ def curl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
         capture_output=True,
         check=False,
     )
+
+
+class PlainChannel:
+    """A channel whose ciphertext is the plaintext; the handshake is the word HELLO."""
+
+    def __init__(self) -> None:
+        self.state = ChannelState.HANDSHAKE
+        self.incoming = b""
+        self.outgoing = b""
+        self.closed = False
+        self.holds_back = False
+        """As if the bytes fed so far were a part of a record."""
+
+    def feed(self, ciphertext: bytes) -> None:
+        self.incoming += ciphertext
+
+    def handshake(self) -> bool:
+        if len(self.incoming) < 5:
+            return False
+        if not self.incoming.startswith(b"HELLO"):
+            self.outgoing = b"ALERT"
+            raise TlsError("no hello")
+        self.incoming = self.incoming[5:]
+        self.state = ChannelState.OPEN
+        return True
+
+    def read(self) -> bytes:
+        if self.holds_back:
+            return b""
+        plaintext, self.incoming = self.incoming, b""
+        return plaintext
+
+    def write(self, plaintext: bytes | memoryview) -> None:
+        self.outgoing += plaintext
+
+    def take_ciphertext(self) -> bytes:
+        ciphertext, self.outgoing = self.outgoing, b""
+        return ciphertext
+
+    def close_notify(self) -> None:
+        if not self.closed:
+            self.outgoing += b"BYE"
+        self.closed = True

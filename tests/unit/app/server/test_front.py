@@ -1,279 +1,28 @@
-"""The connection's states and deadlines, and the loop's limits; time is a number here."""
+"""The event loop on loopback: its limits, its deadlines, and what it survives."""
 
 from __future__ import annotations
 
-import json
-import math
 import socket
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable
 
 import pytest
 
 from app.errors import ConfigError
-from app.server.connection import Connection, Phase, Request, TransportLimits
+from app.server.connection import TransportLimits
 from app.server.front import Front
 from app.server.http import ApplianceServer
-from app.server.room import Room
-from app.server.tls import ChannelState, TlsError
 from tests.unit.app.server.clients import (
     SERVER_NAME,
     Application,
     Client,
     Clock,
+    PlainChannel,
     identity,
     request_bytes,
     serving,
     until,
 )
-
-LIMITS = TransportLimits(
-    max_body_bytes=1000,
-    max_buffered_bytes=2000,
-    min_body_bytes_per_s=100,
-    handshake_timeout_s=5,
-    head_timeout_s=10,
-    body_timeout_s=10,
-    response_timeout_s=30,
-    keep_alive_s=75,
-    linger_s=2,
-)
-
-
-class PlainChannel:
-    """A channel whose ciphertext is the plaintext; the handshake is the word HELLO."""
-
-    def __init__(self) -> None:
-        self.state = ChannelState.HANDSHAKE
-        self.incoming = b""
-        self.outgoing = b""
-        self.closed = False
-
-    def feed(self, ciphertext: bytes) -> None:
-        self.incoming += ciphertext
-
-    def handshake(self) -> bool:
-        if len(self.incoming) < 5:
-            return False
-        if not self.incoming.startswith(b"HELLO"):
-            self.outgoing = b"ALERT"
-            raise TlsError("no hello")
-        self.incoming = self.incoming[5:]
-        self.state = ChannelState.OPEN
-        return True
-
-    def read(self) -> bytes:
-        plaintext, self.incoming = self.incoming, b""
-        return plaintext
-
-    def write(self, plaintext: bytes | memoryview) -> None:
-        self.outgoing += plaintext
-
-    def take_ciphertext(self) -> bytes:
-        ciphertext, self.outgoing = self.outgoing, b""
-        return ciphertext
-
-    def close_notify(self) -> None:
-        if not self.closed:
-            self.outgoing += b"BYE"
-        self.closed = True
-
-
-class Bench:
-    """A connection without a socket."""
-
-    def __init__(self, limits: TransportLimits = LIMITS) -> None:
-        self.room = Room(limits.max_buffered_bytes, limits.max_body_bytes)
-        self.channel = PlainChannel()
-        self.connection = Connection(
-            self.channel, ("192.0.2.1", 7), self.room, limits, server_name=SERVER_NAME, now=0
-        )
-
-    def open(self) -> Connection:
-        self.connection.receive(b"HELLO", 0)
-        return self.connection
-
-    def flush(self, now: float = 0) -> bytes:
-        """Plays a socket that takes everything."""
-        taken = bytearray()
-        while True:
-            data = self.connection.outgoing()
-            if data:
-                taken += data
-                self.connection.sent(len(data), now)
-                continue
-            phase = self.connection.phase
-            self.connection.flushed(now)
-            if self.connection.phase is phase:
-                return bytes(taken)
-
-    def take(self) -> Request:
-        request = self.connection.take_request()
-        assert request is not None
-        return request
-
-
-def error_of(answer: bytes) -> tuple[int, str]:
-    head, _, body = answer.partition(b"\r\n\r\n")
-    return int(head.split()[1]), json.loads(body.removesuffix(b"BYE"))["error"]
-
-
-def test_a_request_passes_all_states_and_the_next_one_follows() -> None:
-    bench = Bench()
-    connection = bench.connection
-    assert (connection.phase, connection.deadline) == (Phase.HANDSHAKE, 5)
-    bench.open()
-    assert (connection.phase, connection.deadline) == (Phase.IDLE, 75)
-    connection.receive(b"POST / HTTP/1.1\r\n", 1)
-    assert (connection.phase, connection.deadline) == (Phase.HEAD, 1 + 10)
-    connection.receive(b"Host: h\r\nContent-Length: 200\r\n\r\nabc", 2)
-    assert (connection.phase, connection.deadline) == (Phase.BODY, 2 + 10 + 200 / 100)
-    connection.receive(bytes(197) + b"GET /next", 3)
-    assert (connection.phase, connection.deadline) == (Phase.WORKING, math.inf)
-    request = bench.take()
-    assert request.body.read() == b"abc" + bytes(197)
-    connection.answer([b"one", b"two"], True, 4)
-    assert (connection.phase, connection.deadline) == (Phase.ANSWER, 4 + 30)
-    assert bench.flush(5) == b"onetwo"
-    assert (connection.phase, connection.deadline) == (Phase.HEAD, 5 + 10), (
-        "pipelined bytes start a request"
-    )
-
-
-def test_a_body_is_handed_on_without_a_copy() -> None:
-    bench = Bench()
-    bench.open().receive(request_bytes("POST", "/", bytes(1000)), 0)
-    body = bench.take().body
-    assert body.read() is body.getvalue()
-
-
-def test_the_head_deadline_does_not_move_with_every_byte() -> None:
-    bench = Bench()
-    connection = bench.open()
-    for second, byte in enumerate(b"GET / HT", start=1):
-        connection.receive(bytes([byte]), second)
-    assert connection.deadline == 11
-
-
-def until_deadline(*pieces: bytes) -> tuple[Bench, bytes]:
-    bench = Bench()
-    for piece in pieces:
-        bench.connection.receive(piece, 0)
-    bench.connection.expire(bench.connection.deadline)
-    return bench, bench.flush()
-
-
-def test_a_late_handshake_is_dropped_without_a_word() -> None:
-    bench, said = until_deadline(b"HE")
-    assert said == b""
-    assert bench.connection.phase is Phase.CLOSED
-
-
-def test_an_idle_connection_is_closed_in_good_order() -> None:
-    bench, said = until_deadline(b"HELLO")
-    assert said == b"BYE"
-    assert bench.connection.phase is Phase.LINGER
-
-
-@pytest.mark.parametrize(
-    ("sent", "word"),
-    [
-        (b"GET /", "headers"),
-        (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\nhalf", "body"),
-    ],
-)
-def test_a_late_request_is_told_so_and_gives_its_room_back(sent: bytes, word: str) -> None:
-    bench, said = until_deadline(b"HELLO", sent)
-    status, message = error_of(said)
-    assert status == 408
-    assert word in message
-    assert said.endswith(b"BYE")
-    assert bench.room.used_bytes == 0
-    assert bench.connection.take_request() is None
-
-
-def test_an_answer_has_to_be_taken_steadily_and_within_its_size() -> None:
-    bench = Bench()
-    connection = bench.open()
-    connection.receive(request_bytes("GET", "/"), 0)
-    bench.take()
-    connection.answer([bytes(200_000)], True, 100)
-    assert connection.deadline == 130
-    connection.sent(len(connection.outgoing()), 120)
-    assert connection.deadline == 150
-    connection.sent(1, 100 + 30 + 2000 - 1)
-    assert connection.deadline == 100 + 30 + 200_000 / 100, "one byte at a time doesn't help"
-    connection.expire(connection.deadline)
-    assert connection.phase is Phase.CLOSED
-
-
-def test_a_client_that_leaves_makes_its_request_abandoned() -> None:
-    bench = Bench()
-    connection = bench.open()
-    connection.receive(request_bytes("POST", "/", b"body"), 0)
-    request = bench.take()
-    connection.receive(b"", 1)
-    assert request.abandoned
-    connection.answer([b"nobody reads this"], True, 2)
-    assert bench.flush() == b""
-
-
-def test_a_failed_handshake_may_send_its_alert_and_nothing_else() -> None:
-    bench = Bench()
-    bench.connection.receive(b"GET / HTTP/1.1", 0)
-    assert bench.connection.phase is Phase.CLOSED
-    assert bench.flush() == b"ALERT"
-    bench.connection.receive(b"HELLO", 0)
-    assert bench.connection.phase is Phase.CLOSED
-
-
-def test_exactly_one_100_continue_is_sent_and_only_once_there_is_room() -> None:
-    bench = Bench()
-    other = bench.room
-    blocker = Connection(
-        PlainChannel(), ("192.0.2.2", 7), other, LIMITS, server_name=SERVER_NAME, now=0
-    )
-    second = Connection(
-        PlainChannel(), ("192.0.2.3", 7), other, LIMITS, server_name=SERVER_NAME, now=0
-    )
-    head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
-    for connection in (blocker, second):
-        connection.receive(b"HELLO" + head, 0)
-    waiting = bench.open()
-    waiting.receive(head, 0)
-    assert waiting.starved
-    assert not waiting.wants_read
-    assert bench.flush() == b""
-    waiting.resume(1)
-    assert bench.flush() == b""
-    blocker.drop()
-    waiting.resume(2)
-    assert waiting.wants_read
-    assert bench.flush() == b"HTTP/1.1 100 Continue\r\n\r\n"
-    waiting.receive(b"x", 3)
-    waiting.receive(bytes(999), 4)
-    assert bench.flush() == b""
-    assert b"Expect" not in bench.take().head.wire
-
-
-def test_a_body_that_never_gets_room_is_told_that_the_server_is_busy() -> None:
-    bench = Bench()
-    bench.room.used_bytes = LIMITS.max_buffered_bytes
-    bench.open().receive(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n", 0)
-    bench.connection.expire(bench.connection.deadline)
-    assert error_of(bench.flush())[0] == 503
-
-
-def test_a_finished_request_that_is_never_taken_gives_its_room_back() -> None:
-    bench = Bench()
-    connection = bench.open()
-    connection.receive(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n", 0)
-    connection.receive(bytes(9), 0)
-    assert bench.room.used_bytes == 9
-    connection.drop()
-    assert bench.room.used_bytes == 0
-
-
-# --- the loop, on loopback -----------------------------------------------------------------------
 
 
 def silent(server: ApplianceServer, count: int = 1) -> list[socket.socket]:
@@ -381,7 +130,7 @@ def test_a_full_house_closes_the_longest_idle_connection_for_a_new_one() -> None
 
 def test_silent_handshakes_push_out_one_another() -> None:
     limits = TransportLimits(max_handshakes=4)
-    with serving(Application(), limits=limits) as server:
+    with serving(Application(), limits=limits, clock=lambda: 0.0) as server:  # no deadline passes
         clients = silent(server, 20)
         with Client(server.address) as honest:
             assert honest.ask("GET", "/echo").status == 200
@@ -408,12 +157,16 @@ def test_a_failing_channel_ends_one_connection_and_not_the_loop() -> None:
 
     def new_channel() -> PlainChannel:
         made.append(Broken() if not made else PlainChannel())
+        if len(made) == 2:
+            raise MemoryError
         return made[-1]
 
     with running(new_channel) as (front, address):
         with socket.create_connection(address, timeout=20) as first:
             first.sendall(b"HELLO")
             assert ended(first)
+        with socket.create_connection(address, timeout=20) as unlucky:
+            assert ended(unlucky)
         with socket.create_connection(address, timeout=20) as second:
             second.sendall(b"HELLO" + request_bytes("GET", "/"))
             assert second.recv(100) == b"answer"
@@ -433,8 +186,6 @@ class running:  # noqa: N801 - reads as a phrase after "with"
         )
 
     def __enter__(self) -> tuple[Front, tuple[str, int]]:
-        import threading
-
         address = self.front.listen(("127.0.0.1", 0))
         self.thread = threading.Thread(target=self.front.run)
         self.thread.start()
@@ -444,13 +195,3 @@ class running:  # noqa: N801 - reads as a phrase after "with"
         self.front.stop()
         self.thread.join(20)
         assert not self.thread.is_alive()
-
-
-def test_chunks_are_sent_in_their_order() -> None:
-    bench = Bench()
-    connection = bench.open()
-    connection.receive(request_bytes("GET", "/"), 0)
-    bench.take()
-    chunks: Sequence[bytes] = [bytes([number]) * 70_000 for number in range(5)]
-    connection.answer(chunks, False, 0)
-    assert bench.flush() == b"".join(chunks) + b"BYE"

@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import inspect
 import logging
+import os
+import signal
 import threading
 import weakref
 from collections.abc import Iterable
@@ -243,6 +245,28 @@ def test_serve_forever_ends_after_stop_from_another_thread() -> None:
     server.stop()
     thread.join(20)
     assert not thread.is_alive()
+
+
+def test_stop_works_from_a_signal_handler_inside_of_serve_forever() -> None:
+    server = ApplianceServer(Application(), identity(), ("127.0.0.1", 0), 1, SERVER_NAME)
+    address = server.bind()
+    answers: list[int] = []
+
+    def ask_and_interrupt() -> None:
+        with Client(address) as client:
+            answers.append(client.ask("GET", "/echo").status)
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    before = signal.signal(signal.SIGUSR1, lambda *_: server.stop())
+    try:
+        thread = threading.Thread(target=ask_and_interrupt)
+        thread.start()
+        server.serve_forever()
+        thread.join(20)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert answers == [200]
+    assert server.front.connections == 0
 
 
 def test_a_server_that_never_ran_can_be_closed() -> None:
