@@ -5,7 +5,8 @@ name_missing_packages
 build_image
 start_appliance
 
-picture=partitions/$model/samples/digit-3-1.png
+pictures=(partitions/"$model"/samples/*.png)
+picture=${pictures[${#pictures[@]} / 3]}
 step "curl: $picture over verified TLS"
 curl --silent --show-error --fail-with-body --cacert "$certificate" \
     --form "image=@$picture" "https://localhost:$port/v1/models/$model/classify?top_k=3" |
