@@ -145,6 +145,7 @@ class BundleReader:
         Raises:
             BundleIntegrityError, BundleFormatError: as the single reads do.
         """
+        self._check_sizes()
         self.read_card()
         largest = max(sizes.weights_bytes for sizes in self.manifest.partitions)
         buffer = np.empty(largest, dtype=np.uint8)
@@ -152,7 +153,22 @@ class BundleReader:
             self.read_structure(partition)
             self.read_weights(partition, buffer)
 
+    def _check_sizes(self) -> None:
+        """Compares the weights files with the manifest before a buffer of that size is made."""
+        for partition in range(self.partition_count):
+            self._check_size(Kind.WEIGHTS, partition, self.weights_bytes(partition))
+
+    def _check_size(self, kind: Kind, index: int, size_bytes: int) -> None:
+        name = ObjectName(kind, index, self.partition_count)
+        try:
+            actual = (self._folder / name.file).stat().st_size
+        except OSError as error:
+            raise BundleIntegrityError from error
+        if actual != ciphertext_bytes(size_bytes, self.manifest.chunk_bytes):
+            raise BundleIntegrityError
+
     def _read_small(self, kind: Kind, index: int, size_bytes: int) -> bytes:
+        self._check_size(kind, index, size_bytes)
         buffer = np.empty(size_bytes, dtype=np.uint8)
         self._decrypt(kind, index, buffer)
         return buffer.tobytes()

@@ -163,6 +163,8 @@ class _Reading:
     def _keys(self) -> tuple[Path, bool]:
         found = [n for n in ("key_folder", "insecure_key_folder") if self._fields.has(n)]
         if len(found) != 1:
+            for name in found:
+                self._fields.take(name)
             raise FieldError(
                 "config: expected one of 'key_folder' and 'insecure_key_folder', "
                 f"got {' and '.join(found) or 'neither'}"

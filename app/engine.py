@@ -7,16 +7,20 @@ run time: the graphs were optimised when the bundle was written.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-import onnxruntime as ort  # noqa: TID251 - this is the one place
 from numpy.typing import NDArray
 
 from app.manifest import PartitionLayout
 from app.tensors import Array
+
+# Read while onnxruntime is imported: otherwise it keeps a device id and usage data under $HOME.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+import onnxruntime as ort  # noqa: E402, TID251 - this is the one place
 
 VERSION: Final[str] = ort.__version__
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from collections.abc import Callable, Sequence
-from typing import NoReturn, TypeVar
+from typing import Final, NoReturn, TypeVar
 
 T = TypeVar("T")
+
+_UNUSABLE: Final = re.compile("[\0\ud800-\udfff]")
+"""NUL ends file names in C; halves of surrogate pairs have no UTF-8 form."""
 
 
 class FieldError(ValueError):
@@ -21,7 +26,8 @@ def parse_json(raw: bytes) -> object:
 
     Raises:
         FieldError: for bad UTF-8, bad JSON, a key given twice, NaN or Infinity,
-            or nesting deeper than the interpreter's recursion limit.
+            a whole number of thousands of digits, or nesting deeper than the
+            interpreter's recursion limit.
     """
     try:
         return json.loads(
@@ -35,15 +41,26 @@ def parse_json(raw: bytes) -> object:
         ) from error
     except RecursionError as error:
         raise FieldError("nested too deeply") from error
+    except FieldError:
+        raise
+    except ValueError as error:  # Python's own limit on the digits of a whole number
+        raise FieldError("a whole number has too many digits") from error
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        repeated = next(key for key in keys if keys.count(key) > 1)
-        raise FieldError(f"the key {repeated[:80]!r} is given twice")
+        raise FieldError(f"the key {_first_repeated(pairs)[:80]!r} is given twice")
     return found
+
+
+def _first_repeated(pairs: list[tuple[str, object]]) -> str:
+    seen: set[str] = set()
+    for key, _ in pairs:
+        if key in seen:
+            return key
+        seen.add(key)
+    raise ValueError("no key is repeated")
 
 
 def _no_constant(name: str) -> NoReturn:
@@ -85,7 +102,12 @@ class Fields:
             raise FieldError(
                 f"{self.where}.{name}: {len(value)} characters, at most {longest} are allowed"
             )
+        self._check_characters(name, value)
         return value
+
+    def _check_characters(self, name: str, value: str) -> None:
+        if _UNUSABLE.search(value):
+            raise FieldError(f"{self.where}.{name}: holds a NUL or half a character")
 
     def flag(self, name: str) -> bool:
         """Takes true or false."""
@@ -116,10 +138,10 @@ class Fields:
     def _as_number(self, name: str, value: object) -> float:
         if isinstance(value, bool) or not isinstance(value, int | float):
             raise self.wrong(name, "a number", value)
-        try:
-            return float(value)
-        except OverflowError as error:
-            raise self.wrong(name, "a finite number", value) from error
+        # 1e999 is a JSON number, and infinite as a float.
+        if abs(value) > sys.float_info.max:
+            raise self.wrong(name, "a finite number", value)
+        return float(value)
 
     def texts(self, name: str, *, most: int) -> tuple[str, ...]:
         """Takes an array of at most `most` strings."""
@@ -127,6 +149,7 @@ class Fields:
         for item in items:
             if not isinstance(item, str):
                 raise self.wrong(name, "strings", item)
+            self._check_characters(name, item)
         return tuple(str(item) for item in items)
 
     def array(self, name: str, *, most: int = 1_000_000) -> Sequence[object]:

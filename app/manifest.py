@@ -109,13 +109,15 @@ class PartitionLayout:
         outputs: tensors that later partitions or the caller need.
         release: names that nobody needs after it.
         weights: what its weights object holds.
-        activation_bytes: predicted peak of what it allocates while it runs.
+        input_bytes: size of its inputs in the request that was planned for.
+        activation_bytes: predicted peak of what it allocates while it runs that request.
     """
 
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     release: tuple[str, ...]
     weights: tuple[Weight, ...]
+    input_bytes: int
     activation_bytes: int
 
     def to_json(self) -> dict[str, object]:
@@ -128,6 +130,7 @@ class PartitionLayout:
                 {"name": w.name, "dtype": w.dtype, "shape": list(w.shape), "offset": w.offset}
                 for w in self.weights
             ],
+            "input_bytes": self.input_bytes,
             "activation_bytes": self.activation_bytes,
         }
 
@@ -230,6 +233,7 @@ def _read_layout(fields: Fields) -> PartitionLayout:
         outputs=fields.each("outputs", read_spec, most=MAX_VALUES),
         release=fields.texts("release", most=MAX_VALUES),
         weights=fields.each("weights", _read_weight, most=MAX_VALUES),
+        input_bytes=fields.integer("input_bytes", least=0, most=MAX_OBJECT_BYTES),
         activation_bytes=fields.integer("activation_bytes", least=0, most=MAX_OBJECT_BYTES),
     )
     fields.done()

@@ -56,14 +56,16 @@ def _decode(raw: bytes | memoryview, how: Preprocessing) -> Array:
                 _check_size(picture)
                 # A JPEG is decoded at a fraction of its size when that is enough.
                 picture.draft(None, (how.width, how.height))
-                flat = _on_white(picture).convert("L" if how.channels == 1 else "RGB")
+                flat = _on_white(_eight_bits(picture)).convert("L" if how.channels == 1 else "RGB")
     except Image.DecompressionBombError as error:
         raise PayloadTooLargeError(
             f"the picture has more than {MAX_PICTURE_PIXELS} pixels"
         ) from error
     except UnidentifiedImageError as error:
         raise UnsupportedMediaError("expected a PNG or JPEG picture") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except (PayloadTooLargeError, MemoryError):
+        raise
+    except Exception as error:  # a spoilt file makes Pillow raise almost anything
         raise UnsupportedMediaError("the picture is broken or cut off") from error
     pixels = np.asarray(_resized(flat, how), dtype=np.float32)
     return pixels.reshape(how.height, how.width, how.channels)
@@ -75,6 +77,13 @@ def _check_size(picture: Image.Image) -> None:
         raise PayloadTooLargeError(
             f"the picture has {width} × {height} pixels, at most {MAX_PICTURE_PIXELS} are allowed"
         )
+
+
+def _eight_bits(picture: Image.Image) -> Image.Image:
+    """Scales 16-bit greyscale to 8 bits; Pillow's own conversion makes most of it white."""
+    if not picture.mode.startswith("I"):
+        return picture
+    return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
 
 
 def _on_white(picture: Image.Image) -> Image.Image:

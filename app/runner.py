@@ -11,7 +11,7 @@ nor onnxruntime: `app.__main__` and the host's tools supply both.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -147,7 +147,7 @@ class Runner:
     Raises:
         MemoryBudgetError: when not even the weights buffer fits.
         BundleError: when a structure can't be read.
-        ExecutionError: when a structure can't be opened.
+        ExecutionError: when a structure can't be opened, or reads what nothing before it makes.
     """
 
     def __init__(
@@ -171,6 +171,7 @@ class Runner:
         self._ledger.reserve(largest + reader.scratch_bytes, sizes.index(largest), "load")
         self._weights = aligned_buffer(largest)
         self._partitions = [self._open(index) for index in range(reader.partition_count)]
+        self._check_wiring()
 
     def _open(self, index: int) -> tuple[PartitionLayout, Session]:
         layout, graph = self._reader.read_structure(index)
@@ -178,6 +179,17 @@ class Runner:
             return layout, self._engine.open(graph, layout)
         except Exception as error:
             raise ExecutionError(index, "load", str(error)) from error
+
+    def _check_wiring(self) -> None:
+        """Finds out now, not in the middle of a request, that a plan doesn't fit together."""
+        there = {spec.name for spec in self._inputs}
+        for index, (layout, _) in enumerate(self._partitions):
+            _require(there, (spec.name for spec in layout.inputs), index)
+            there |= {spec.name for spec in layout.outputs}
+            for name in layout.release:
+                _require(there, [name], index)
+                there.remove(name)
+        _require(there, (spec.name for spec in self._outputs), len(self._partitions) - 1)
 
     def run(self, inputs: Mapping[str, Array]) -> RunResult:
         """Runs all partitions for one request.
@@ -208,13 +220,19 @@ class Runner:
 
     def _run_all(self, inputs: Mapping[str, Array]) -> RunResult:
         values: dict[str, Any] = {}
-        self._keep(values, {name: self._engine.wrap(array) for name, array in inputs.items()}, 0)
+        self._keep(values, self._wrap(inputs), 0)
         timings = []
         for index, (layout, session) in enumerate(self._partitions):
             timings.append(self._run_one(index, layout, session, values))
             self._drop(values, layout.release)
         outputs = {spec.name: self._engine.unwrap(values[spec.name]) for spec in self._outputs}
         return RunResult(outputs, tuple(timings), self._ledger.peak_bytes)
+
+    def _wrap(self, inputs: Mapping[str, Array]) -> dict[str, Any]:
+        try:
+            return {name: self._engine.wrap(array) for name, array in inputs.items()}
+        except Exception as error:
+            raise ExecutionError(0, "bind", str(error)) from error
 
     def _run_one(
         self, index: int, layout: PartitionLayout, session: Session, values: dict[str, Any]
@@ -237,9 +255,8 @@ class Runner:
 
     def _growth(self, layout: PartitionLayout, values: Mapping[str, Any]) -> int:
         """How many times larger this request is than the one the plan was made for."""
-        planned = sum(spec.bytes_with({}) or 0 for spec in layout.inputs)
         actual = sum(self._engine.size_bytes(values[spec.name]) for spec in layout.inputs)
-        return max(1, -(-actual // planned)) if planned else 1
+        return max(1, -(-actual // layout.input_bytes)) if layout.input_bytes else 1
 
     def _keep(self, values: dict[str, Any], new: Mapping[str, Any], partition: int) -> None:
         size_bytes = sum(self._engine.size_bytes(value) for value in new.values())
@@ -249,3 +266,9 @@ class Runner:
     def _drop(self, values: dict[str, Any], names: Iterable[str]) -> None:
         for name in names:
             self._ledger.release(self._engine.size_bytes(values.pop(name)))
+
+
+def _require(there: Collection[str], names: Iterable[str], partition: int) -> None:
+    missing = sorted(set(names).difference(there))
+    if missing:
+        raise ExecutionError(partition, "load", f"needs {missing[:3]}, which isn't there by then")

@@ -85,8 +85,10 @@ class LibraryFinder:
 
     def _direct(self, path: Path, result: Dependencies) -> list[Path]:
         facts = self.facts(path)
+        if facts is None:
+            return []
         libraries: list[Path] = []
-        for name in facts.needed if facts is not None else ():
+        for name in facts.needed:
             if name in LOADER_NAMES:
                 continue
             own = [folder.replace("$ORIGIN", str(path.parent)) for folder in facts.run_path]

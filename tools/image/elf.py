@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,8 @@ def _facts(elf: ELFFile) -> ElfFacts:
     dynamic = next((s for s in elf.iter_sections() if isinstance(s, DynamicSection)), None)
     needed: list[str] = []
     run_path: list[str] = []
-    for tag in dynamic.iter_tags() if dynamic is not None else ():
+    tags: Iterable[Any] = dynamic.iter_tags() if dynamic is not None else ()
+    for tag in tags:
         if tag.entry.d_tag == "DT_NEEDED":
             needed.append(tag.needed)
         elif tag.entry.d_tag == "DT_RUNPATH":
@@ -106,7 +108,7 @@ def run_path_spot(path: Path) -> tuple[int, int] | None:
         for section in elf.iter_sections():
             if not isinstance(section, DynamicSection):
                 continue
-            strings = elf.get_section(section["sh_link"])
+            strings: Any = elf.get_section(section["sh_link"])
             for tag in section.iter_tags():
                 if tag.entry.d_tag in ("DT_RUNPATH", "DT_RPATH"):
                     text = strings.get_string(tag.entry.d_val)

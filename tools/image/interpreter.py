@@ -65,7 +65,7 @@ def _copy_libpython(base: Path, facts: ElfFacts, folder: Path) -> Path | None:
     if name is None:
         return None
     places = [Path(place.replace("$ORIGIN", str(base.parent))) for place in facts.run_path]
-    for place in [*places, *_library_folders()]:
+    for place in [*places, *_library_folders(base)]:
         if (place / name).is_file():
             return Path(shutil.copyfile(place / name, folder / name))
     raise ImageBuildError(SOURCE, [f"{base} needs {name}, which isn't in {places}"])
@@ -73,7 +73,7 @@ def _copy_libpython(base: Path, facts: ElfFacts, folder: Path) -> Path | None:
 
 def _find_libpython(base: Path, folder: Path) -> Path:
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
-    for place in _library_folders():
+    for place in _library_folders(base):
         if (place / name).is_file():
             return Path(shutil.copyfile(place / name, folder / name))
     raise ImageBuildError(
@@ -86,11 +86,12 @@ def _find_libpython(base: Path, folder: Path) -> Path:
     )
 
 
-def _library_folders() -> list[Path]:
-    configured = sysconfig.get_config_var("LIBDIR") or "/usr/lib"
-    triplet = sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu"
-    names = [configured, f"/usr/lib/{triplet}", f"/lib/{triplet}", "/usr/lib64", "/usr/local/lib"]
-    return [Path(name) for name in names]
+def _library_folders(base: Path) -> list[Path]:
+    """Where libpython may be: first beside the interpreter, so that both are of one build."""
+    beside = base.parent.parent / "lib"
+    triplet = "x86_64-linux-gnu"
+    configured = Path(sysconfig.get_config_var("LIBDIR") or "/usr/lib")
+    return [beside / triplet, beside, configured, Path("/usr/lib") / triplet, Path("/usr/lib64")]
 
 
 def _has_room_for_run_path(path: Path) -> bool:

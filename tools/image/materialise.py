@@ -47,6 +47,7 @@ def materialise(boms: Sequence[Bom], root: Path, environment: Mapping[str, str])
     Raises:
         ImageBuildError: lists all missing sources, wrong hashes and missing libraries of a step.
     """
+    root = root.absolute()
     root.mkdir(parents=True, exist_ok=True)
     finder = LibraryFinder()
     done: list[_Work] = []
@@ -77,7 +78,7 @@ class _Planner:
         work = _Work()
         for target in bom.targets:
             self._target(target, work)
-        work.trees = _last_of_each(work.trees, lambda tree: tree[1] / Path(tree[0]).name)
+        work.trees = _last_of_each(work.trees)
         return work
 
     def _target(self, target: BomTarget, work: _Work) -> None:
@@ -139,9 +140,9 @@ class _Planner:
         return _VARIABLE.sub(value, text)
 
 
-def _last_of_each[T](items: Sequence[T], key) -> list[T]:
-    last = {key(item): index for index, item in enumerate(items)}
-    return [item for index, item in enumerate(items) if last[key(item)] == index]
+def _last_of_each(trees: Sequence[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    last = {place / Path(tree).name: index for index, (tree, place) in enumerate(trees)}
+    return [trees[index] for index in sorted(last.values())]
 
 
 def _apply(work: _Work, excludes: Sequence[str], problems: list[str]) -> None:
@@ -171,7 +172,9 @@ def _copy_tree(tree: str, place: Path, excludes: Sequence[str], problems: list[s
             path = relative / entry.name
             if is_excluded(path, entry.is_dir(follow_symlinks=False), excludes):
                 continue
-            kept_link = entry.is_symlink() and not leaves_the_tree(path, str(Path(entry).readlink()))
+            kept_link = entry.is_symlink() and not leaves_the_tree(
+                path, str(Path(entry).readlink())
+            )
             if kept_link:
                 (place / path).unlink(missing_ok=True)
                 (place / path).symlink_to(Path(entry).readlink())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import subprocess  # noqa: TID251 - tools.image is the package that starts processes
+import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -73,3 +73,11 @@ def spawn(
         pass_fds: descriptors that it keeps, under the same numbers.
     """
     return subprocess.Popen([str(part) for part in argv], env=dict(env), pass_fds=tuple(pass_fds))
+
+
+def wait_for(process: subprocess.Popen[bytes], timeout_s: float) -> int | None:
+    """A process's exit status, negative for a signal; None if it still runs after the time."""
+    try:
+        return process.wait(timeout=timeout_s)
+    except subprocess.TimeoutExpired:
+        return None

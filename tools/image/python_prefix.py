@@ -1,4 +1,4 @@
-"""Stages /opt/python-occlum: interpreter, standard library, locked requirements, this project's app.
+"""Stages /opt/python-occlum: interpreter, standard library, locked requirements, the app.
 
 Each step has a stamp made of everything that it depends on, so that a second
 build neither needs a network nor much time.
@@ -68,7 +68,7 @@ def stage_python(prefix: Path, wheels: Path, say: Callable[[str], None]) -> None
     shutil.rmtree(draft, ignore_errors=True)
     say("copying the interpreter and the standard library")
     install_interpreter(draft)
-    _copy_standard_library(draft)
+    copy_standard_library(draft)
     fetch_wheels(wheels, say)
     say("installing the locked requirements and this project's wheel")
     packages = _packages_folder(draft)
@@ -90,8 +90,10 @@ def fetch_wheels(wheels: Path, say: Callable[[str], None]) -> None:
     say("downloading the locked wheels")
     wheels.mkdir(parents=True, exist_ok=True)
     _pip(
-        ["download", "--require-hashes", "--only-binary", ":all:", "--no-deps"]
-        + ["--dest", str(wheels), "--requirement", str(LOCK)],
+        [
+            *("download", "--require-hashes", "--only-binary", ":all:", "--no-deps"),
+            *("--dest", str(wheels), "--requirement", str(LOCK)),
+        ],
         "downloading the wheels of occlum_image/requirements.lock",
     )
     stamp.write_text(wanted)
@@ -112,7 +114,8 @@ def _own_sources() -> list[Path]:
     return sorted([*kept, ROOT / "pyproject.toml"])
 
 
-def _copy_standard_library(prefix: Path) -> None:
+def copy_standard_library(prefix: Path) -> None:
+    """Copies this interpreter's standard library into a prefix, without what serves no server."""
     source = Path(sysconfig.get_path("stdlib"))
     target = prefix / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}"
 
@@ -137,8 +140,10 @@ def _install_packages(packages: Path, wheels: Path) -> None:
     packages.mkdir(parents=True, exist_ok=True)
     target = ["--no-index", "--no-deps", "--no-compile", "--target", str(packages)]
     _pip(
-        ["install", *target, "--require-hashes", "--find-links", str(wheels)]
-        + ["--requirement", str(LOCK)],
+        [
+            *("install", *target, "--require-hashes", "--find-links", str(wheels)),
+            *("--requirement", str(LOCK)),
+        ],
         "installing occlum_image/requirements.lock",
     )
     own = packages.parent / "own-wheel"
@@ -165,7 +170,7 @@ def _pip(arguments: list[str], purpose: str) -> None:
 
 def _compile_modules(prefix: Path) -> None:
     """Compiles everything for hash-unchecked use: the image keeps no times to compare with."""
-    env = {"PYTHONHOME": str(prefix)}
-    options = ["-q", "-j", "0", "--invalidation-mode", "unchecked-hash", "-s", prefix, "-p", PREFIX]
-    argv = [prefix / "bin" / "python3", "-m", "compileall", *options, prefix / "lib"]
-    output_of(argv, "compiling the modules", env)
+    options = ["-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
+    paths = ["-s", str(prefix), "-p", PREFIX, str(prefix / "lib")]
+    argv = [str(prefix / "bin" / "python3"), "-m", "compileall", *options, *paths]
+    output_of(argv, "compiling the modules", {"PYTHONHOME": str(prefix)})

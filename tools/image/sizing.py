@@ -10,13 +10,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.limits import (
+    JSON_EXPANSION,
+    MAX_BODY_BYTES,
     MAX_BUFFERED_BYTES,
     MAX_HANDSHAKES,
     MAX_HEAD_BYTES,
+    MAX_JSON_BYTES,
     MAX_PICTURE_PIXELS,
     MIB,
 )
-from tools.image.sizes import format_size
+from tools.image.occlum_sizes import format_size
 
 PYTHON_STACK_BYTES = 200 * MIB
 """Smallest RLIMIT_AS in which the packed python imports numpy, onnxruntime, flask, cheroot,
@@ -116,16 +119,16 @@ def derive_sizes(
         Line("spare", SPARE_THREADS, "a slot is free only a little after its thread ended"),
     )
     thread_count = sum(line.amount for line in threads)
-    picture_bytes = 3 * MAX_PICTURE_PIXELS
+    decoding_bytes = max(JSON_EXPANSION * MAX_JSON_BYTES, 3 * 4 * MAX_PICTURE_PIXELS)
     memory = (
         Line("python", PYTHON_STACK_BYTES, "interpreter and imports, measured"),
         Line("brk", HEAP_BYTES, "default_heap_size, set aside at start"),
         Line("engine", ENGINE_BYTES, "onnxruntime beside weights and tensors"),
         Line("budget", budget_bytes, "weights, boundary tensors and workspace of the plan"),
         Line("mapped", bundle_files_bytes, "files are read in whole when they are mapped"),
-        Line("requests", 2 * MAX_BUFFERED_BYTES, "bodies held, and what is parsed from them"),
+        Line("requests", MAX_BUFFERED_BYTES + MAX_BODY_BYTES, "bodies held, and a copy of one"),
         Line("handshakes", MAX_HANDSHAKES * 4 * MAX_HEAD_BYTES, "TLS records in both directions"),
-        Line("pictures", 2 * picture_bytes, "largest picture decoded, and its scaled copy"),
+        Line("decoding", decoding_bytes, "one JSON or picture at a time, the larger of both"),
         Line("stacks", thread_count * THREAD_STACK_BYTES, "threads × default_stack_size"),
         Line("spare", SPARE_BYTES, "fragmentation"),
     )

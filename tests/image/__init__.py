@@ -1,0 +1,1 @@
+"""The image, its checks and the stand-in for occlum, run for real."""

@@ -1,0 +1,124 @@
+"""What a build is asked for becomes the app's measured configuration."""
+
+from __future__ import annotations
+
+import base64
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from app.config import read_config
+from tools.errors import ImageBuildError
+from tools.image.bundle_facts import read_bundle_facts
+from tools.image.request import CONFIGURATION, BuildRequest
+from tools.image.staging import stage_rootfs
+
+
+def make_bundle(path: Path, **changes: object) -> Path:
+    path.mkdir(parents=True)
+    manifest = {"model": {"id": "digits", "version": 7}, "budget_bytes": 1 << 20, **changes}
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    return path
+
+
+@pytest.fixture
+def request_(tmp_path: Path) -> BuildRequest:
+    owner = tmp_path / "owner.pub"
+    owner.write_text(base64.b64encode(bytes(32)).decode() + "\n")
+    return BuildRequest(
+        bundle=make_bundle(tmp_path / "digits.bundle"),
+        bundle_folder=None,
+        insecure_key_folder=None,
+        owner_public_key=owner,
+        mode="SIM",
+        production=False,
+        port=8443,
+        names=("localhost",),
+        workers=4,
+        inference_threads=1,
+        budget_bytes=0,
+        output=tmp_path / "out",
+        sign_key=tmp_path / "enclave.pem",
+    )
+
+
+def test_the_app_reads_what_is_staged(request_: BuildRequest, tmp_path: Path) -> None:
+    stage_rootfs(request_, request_.served(), tmp_path / "stage")
+    config = read_config(tmp_path / "stage" / "rootfs" / CONFIGURATION.lstrip("/"))
+    assert config.budget_bytes == 1 << 20
+    assert (tmp_path / "stage/rootfs/opt/cloister/bundles/digits.bundle/manifest.json").is_file()
+
+
+def test_the_version_at_build_time_is_the_oldest_that_is_served(request_: BuildRequest) -> None:
+    model = request_.configuration(request_.served())["models"][0]
+    assert model["minimum_version"] == 7
+    assert model["bundle"] == "/opt/cloister/bundles/digits.bundle"
+
+
+def test_a_bundle_folder_stays_on_the_host(request_: BuildRequest, tmp_path: Path) -> None:
+    folder = tmp_path / "bundles"
+    make_bundle(folder / "a.bundle", budget_bytes=5 << 20)
+    make_bundle(folder / "b.bundle")
+    asked = replace(request_, bundle=None, bundle_folder=folder)
+    configuration = asked.configuration(asked.served())
+    places = [model["bundle"] for model in configuration["models"]]
+    assert places == ["/host/a.bundle", "/host/b.bundle"]
+    assert configuration["budget_bytes"] == 5 << 20
+    stage_rootfs(asked, asked.served(), tmp_path / "stage")
+    assert list((tmp_path / "stage/rootfs/host").iterdir()) == []
+    assert asked.host_folders() == {"/host": folder}
+
+
+def test_no_host_folder_unless_one_is_named(request_: BuildRequest) -> None:
+    assert request_.host_folders() == {}
+    assert "insecure_key_folder" not in request_.configuration(request_.served())
+
+
+def test_development_keys_are_named_insecure(request_: BuildRequest, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    (keys / "digits.key").write_bytes(bytes(32))
+    asked = replace(request_, insecure_key_folder=keys)
+    configuration = asked.configuration(asked.served())
+    assert configuration["insecure_key_folder"] == "/run/insecure-keys"
+    assert "key_folder" not in configuration
+    assert asked.model_keys() == (bytes(32),)
+
+
+def test_what_does_not_fit_together_is_all_listed(request_: BuildRequest, tmp_path: Path) -> None:
+    asked = replace(
+        request_,
+        bundle=tmp_path / "absent",
+        owner_public_key=None,
+        insecure_key_folder=tmp_path,
+        production=True,
+    )
+    assert len(asked.problems()) == 4
+    assert replace(request_, bundle=None).problems() == [
+        "name a bundle with --bundle or a folder of them with --bundle-folder"
+    ]
+
+
+@pytest.mark.parametrize("text", ["", "not base64!", base64.b64encode(bytes(31)).decode()])
+def test_a_bad_owner_key(request_: BuildRequest, text: str) -> None:
+    assert request_.owner_public_key is not None
+    request_.owner_public_key.write_text(text)
+    with pytest.raises(ImageBuildError, match=r"owner\.pub"):
+        request_.configuration(request_.served())
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"model": None}, {"model": {"id": "x"}}, {"budget_bytes": "1"}, {"budget_bytes": True}],
+)
+def test_a_manifest_without_its_facts(tmp_path: Path, changes: dict[str, object]) -> None:
+    with pytest.raises(ImageBuildError, match=r"manifest\.json"):
+        read_bundle_facts(make_bundle(tmp_path / "x.bundle", **changes))
+
+
+def test_an_empty_bundle_folder(request_: BuildRequest, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ImageBuildError, match=r"holds no \*\.bundle"):
+        replace(request_, bundle=None, bundle_folder=tmp_path / "empty").served()

@@ -1,0 +1,190 @@
+"""The command behind occlum_image/build.sh: stages everything and calls `occlum`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tools.command_line import DONE, run
+from tools.errors import ImageBuildError
+from tools.image.instance import STATUS_FILE, Instance
+from tools.image.packing import build_instance, checked_configuration
+from tools.image.processes import output_of
+from tools.image.python_prefix import stage_python
+from tools.image.request import BuildRequest
+from tools.image.rootfs_checks import glibc_problems
+from tools.image.signing import ensure_signing_key
+from tools.image.staging import sizes_for, stage_rootfs, write_instance_files
+from tools.launcher import ROOT
+from tools.sizes import parse_size
+
+STAND_IN = ROOT / "tools" / "occlum"
+BUILD = ROOT / "build"
+PYTHON_VARIABLE = "CLOISTER_PYTHON"
+"""Names, for bom.yaml, the folder that holds python-occlum."""
+
+TEMPLATES = "/opt/occlum/etc/template"
+"""Where Occlum keeps the bom files that others include."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Builds an image.
+
+    Returns:
+        0, or 1 when the build is refused; argparse exits with 2 for wrong usage.
+    """
+    arguments = _parser().parse_args(argv)
+
+    def command() -> int:
+        build(request_of(arguments))
+        return DONE
+
+    return run(command)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="occlum_image/build.sh",
+        description="Builds the enclave image into an Occlum instance.",
+    )
+    add = parser.add_argument
+    add("--bundle", type=Path, metavar="BUNDLE", help="bundle to put into the image")
+    add("--bundle-folder", type=Path, metavar="DIR", help="host folder of bundles, seen at /host")
+    add(
+        "--insecure-key-folder",
+        type=Path,
+        metavar="DIR",
+        help="development: model keys as files that the host can read",
+    )
+    add("--owner-public-key", type=Path, metavar="FILE", help="who signs the bundles (owner.pub)")
+    add("--sign-key", type=Path, metavar="PEM", help="key that signs the enclave; made if missing")
+    add("--mode", choices=("HW", "SIM"), help="default: HW where there is SGX, else SIM")
+    add("--production", action="store_true", help="refuse everything that weakens security")
+    add("--port", type=_port, default=8443, metavar="N", help="TCP port (default 8443)")
+    add("--name", action="append", metavar="NAME", help="name or address that clients use")
+    add("--workers", type=_count, default=4, metavar="N", help="request threads (default 4)")
+    add("--inference-threads", type=_count, default=1, metavar="N", help="per session (default 1)")
+    add("--budget", type=parse_size, default=0, metavar="SIZE", help="at least this much, as 85MiB")
+    add("-o", "--output", type=Path, default=BUILD / "image", metavar="DIR", help="build/image")
+    return parser
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 65535:
+        raise argparse.ArgumentTypeError(f"must be 1 to 65535, not {text!r}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if not text.isdigit() or not 1 <= int(text) <= 64:
+        raise argparse.ArgumentTypeError(f"must be 1 to 64, not {text!r}")
+    return int(text)
+
+
+def request_of(arguments: argparse.Namespace) -> BuildRequest:
+    """Turns parsed arguments into a checked request.
+
+    Raises:
+        ImageBuildError: lists everything that doesn't fit together.
+    """
+    sgx = Path("/dev/sgx_enclave").exists() and real_occlum() is not None
+    request = BuildRequest(
+        bundle=arguments.bundle,
+        bundle_folder=arguments.bundle_folder,
+        insecure_key_folder=arguments.insecure_key_folder,
+        owner_public_key=arguments.owner_public_key,
+        mode=arguments.mode or ("HW" if sgx else "SIM"),
+        production=arguments.production,
+        port=arguments.port,
+        names=tuple(arguments.name or ("localhost", "127.0.0.1")),
+        workers=arguments.workers,
+        inference_threads=arguments.inference_threads,
+        budget_bytes=arguments.budget,
+        output=arguments.output,
+        sign_key=arguments.sign_key or BUILD / "signing" / "enclave.pem",
+    )
+    if problems := request.problems():
+        raise ImageBuildError("arguments", problems)
+    return request
+
+
+def real_occlum() -> Path | None:
+    """Occlum's own command if it is on PATH, not this project's stand-in."""
+    found = shutil.which("occlum")
+    if found is None or Path(found).resolve() == STAND_IN.resolve():
+        return None
+    return Path(found)
+
+
+def build(request: BuildRequest) -> None:
+    """Builds the image.
+
+    Raises:
+        ImageBuildError: lists every problem of the step that failed.
+    """
+    served = request.served()
+    stage = BUILD / "python"
+    stage_python(stage / "python-occlum", BUILD / "wheels", _say)
+    os.environ[PYTHON_VARIABLE] = str(stage)
+    if ensure_signing_key(request.sign_key):
+        _say(f"made a new signing key: {request.sign_key}")
+    occlum = real_occlum()
+    instance = _instance(request.output, occlum)
+    _say("staging configuration and bundles")
+    stage_rootfs(request, served, instance.folder / "stage")
+    write_instance_files(request, instance, sizes_for(request, served))
+    if occlum is None:
+        _build_with_stand_in(request, instance)
+    else:
+        _build_with_occlum(request, instance, occlum)
+    _say(f"built {instance.folder}; run it there with: occlum run /bin/app")
+
+
+def _say(line: str) -> None:
+    print(f"build.sh: {line}", flush=True)
+
+
+def _instance(folder: Path, occlum: Path | None) -> Instance:
+    if not (folder / STATUS_FILE).is_file():
+        output_of([occlum or STAND_IN, "new", folder], "occlum new")
+    return Instance.at(folder)
+
+
+def _build_with_stand_in(request: BuildRequest, instance: Instance) -> None:
+    _say(f"occlum build (stand-in, {request.mode}): root file system, checks, packing")
+    mounts = frozenset(request.host_folders())
+    with instance.claimed():
+        notes = build_instance(
+            instance, request.sign_key, request.mode, mounts, request.model_keys()
+        )
+    for note in [*notes, *glibc_problems(instance.image)]:
+        _say(f"note: {note}")
+
+
+def _build_with_occlum(request: BuildRequest, instance: Instance, occlum: Path) -> None:
+    _say("copy_bom")
+    shutil.rmtree(instance.image, ignore_errors=True)
+    bom = instance.folder / "bom.yaml"
+    copy: list[str | Path] = ["copy_bom", "-f", bom, "--root", instance.image]
+    output_of([*copy, "--include-dir", TEMPLATES], "copy_bom", cwd=instance.folder)
+    _say("checking the root file system")
+    mounts = frozenset(request.host_folders())
+    checked_configuration(instance, host_mounts=mounts, known_keys=request.model_keys())
+    if problems := glibc_problems(instance.image):
+        raise ImageBuildError(str(instance.image), problems)
+    _say(f"occlum build ({occlum}, {request.mode})")
+    key: list[str | Path] = ["--sign-key", request.sign_key.resolve()]
+    argv = [occlum, "build", *key, "--sgx-mode", request.mode]
+    output_of(argv, "occlum build", cwd=instance.folder)
+    # Occlum reports some wrong configurations with status 0 and an empty file.
+    enclave = instance.build / "Enclave.xml"
+    if not enclave.is_file() or enclave.stat().st_size == 0:
+        raise ImageBuildError("occlum build", [f"{enclave} is missing or empty; see its output"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,295 @@
+"""Checks Occlum.json more strictly than Occlum does, and turns it into what is built.
+
+Occlum drops unknown keys silently, and some wrong values only show as a panic
+at start. Here each is a problem with its place, and all are listed at once.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from tools.errors import ImageBuildError
+from tools.image.occlum_sizes import parse_size
+from tools.image.rootfs_paths import resolve_inside
+
+SIZING_KEY = "x-cloister-sizing"
+"""Our one extra key: how the sizes were derived. Occlum ignores it, and it isn't measured."""
+
+PAGE_BYTES = 4096
+MIN_CACHE_BYTES = 192 * 1024
+"""Smallest `cache_size` that Occlum accepts."""
+
+ARGUMENTS_BYTES = 512
+"""Room for a program's name and arguments beside its environment."""
+
+_KEYS = {
+    "": {"resource_limits", "process", "entry_points", "env", "metadata", "feature", "mount"},
+    "resource_limits": {
+        *("kernel_space_heap_size", "kernel_space_heap_max_size", "kernel_space_stack_size"),
+        *("user_space_size", "user_space_max_size", "init_num_of_threads", "max_num_of_threads"),
+    },
+    "process": {"default_stack_size", "default_heap_size", "default_mmap_size"},
+    "env": {"default", "untrusted"},
+    "metadata": {
+        *("product_id", "version_number", "debuggable", "enable_kss", "family_id"),
+        *("ext_prod_id", "disable_log"),
+    },
+    "feature": {"amx", "pkru", "io_uring", "enable_edmm", "enable_posix_shm"},
+}
+_OPTIONAL = {
+    *("kernel_space_heap_max_size", "user_space_max_size", "init_num_of_threads"),
+    *("disable_log", "amx", "pkru", "io_uring", "enable_edmm", "enable_posix_shm"),
+}
+_MOUNT_KEYS = {"target", "type", "source", "options"}
+_MOUNT_TYPES = {"unionfs", "hostfs", "ramfs", "sefs", "ext2"}
+_OPTION_KEYS = {"MAC", "layers", "temporary", "cache_size", "disk_size"}
+
+
+def read_configuration(path: Path) -> dict[str, Any]:
+    """Reads Occlum.json without judging it.
+
+    Raises:
+        ImageBuildError: it isn't a JSON object; comments aren't JSON.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ImageBuildError(str(path), [f"can't be read as JSON: {error}"]) from error
+    if not isinstance(content, dict):
+        raise ImageBuildError(str(path), [f"must be an object, not {type(content).__name__}"])
+    return content
+
+
+def internal_configuration(configuration: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a checked configuration is built in and measured."""
+    return {key: value for key, value in configuration.items() if key != SIZING_KEY}
+
+
+def user_space_bytes(configuration: Mapping[str, Any]) -> int:
+    """Memory of all processes: without EDMM the largest value is the fixed one."""
+    limits = configuration["resource_limits"]
+    return parse_size(limits.get("user_space_max_size", limits["user_space_size"]))
+
+
+def kernel_heap_bytes(configuration: Mapping[str, Any]) -> int:
+    """The LibOS heap, likewise."""
+    limits = configuration["resource_limits"]
+    return parse_size(limits.get("kernel_space_heap_max_size", limits["kernel_space_heap_size"]))
+
+
+def configuration_problems(
+    configuration: Mapping[str, Any],
+    rootfs: Path,
+    instance: Path,
+    host_mounts: Iterable[str] | None = None,
+) -> list[str]:
+    """Every reason not to build with this configuration.
+
+    Args:
+        configuration: from `read_configuration`.
+        rootfs: the image's root file system, for the targets of mounts.
+        instance: the instance folder, where relative host folders start.
+        host_mounts: targets of host folders that the build was asked for; None allows any that
+            names an existing folder.
+    """
+    problems = _unknown_and_missing(configuration)
+    if any("missing" in problem or "must be an object" in problem for problem in problems):
+        return problems
+    problems += _size_problems(configuration)
+    problems += _process_problems(configuration)
+    problems += _metadata_problems(configuration)
+    mounts = configuration["mount"]
+    if not isinstance(mounts, list):
+        return [*problems, f"mount must be a list, not {type(mounts).__name__}"]
+    problems += _root_mount_problems(mounts)
+    for index, mount in enumerate(mounts):
+        problems += _mount_problems(mount, f"mount[{index}]", rootfs, instance, host_mounts)
+    return problems
+
+
+def _unknown_and_missing(configuration: Mapping[str, Any]) -> list[str]:
+    problems: list[str] = []
+    for section, known in _KEYS.items():
+        content = configuration if section == "" else configuration.get(section, {})
+        prefix = f"{section}." if section else ""
+        if not isinstance(content, dict):
+            problems.append(f"{section} must be an object, not {content!r}")
+            continue
+        extra = set(content) - known - ({SIZING_KEY} if section == "" else set())
+        problems += [f"unknown key {prefix}{key}" for key in sorted(extra)]
+        lacking = known - _OPTIONAL - set(content)
+        problems += [f"{prefix}{key} is missing" for key in sorted(lacking)]
+    return problems
+
+
+def _size_problems(configuration: Mapping[str, Any]) -> list[str]:
+    problems: list[str] = []
+    sizes: dict[str, int] = {}
+    for section in ("resource_limits", "process"):
+        for key, value in configuration[section].items():
+            if key.endswith("_size"):
+                try:
+                    sizes[key] = parse_size(value)
+                except ValueError as error:
+                    problems.append(f"{section}.{key}: {error}")
+    for key, largest in (
+        ("user_space_size", "user_space_max_size"),
+        ("kernel_space_heap_size", "kernel_space_heap_max_size"),
+        ("default_stack_size", "user_space_size"),
+    ):
+        if key in sizes and sizes.get(largest, sizes[key]) < sizes[key]:
+            problems.append(f"{key} is larger than {largest}")
+    problems += [
+        f"{k} must be whole pages of 4096 bytes" for k, v in sizes.items() if v % PAGE_BYTES
+    ]
+    problems += [f"{key} must not be 0" for key, value in sizes.items() if value == 0]
+    threads = configuration["resource_limits"]["max_num_of_threads"]
+    if type(threads) is not int or not 1 <= threads <= 4096:
+        problems.append(f"resource_limits.max_num_of_threads must be 1 to 4096, not {threads!r}")
+    return problems
+
+
+def _process_problems(configuration: Mapping[str, Any]) -> list[str]:
+    problems: list[str] = []
+    entry_points = configuration["entry_points"]
+    if not isinstance(entry_points, list) or not entry_points:
+        problems.append("entry_points must be a list with at least one path")
+    else:
+        problems += [
+            f"entry point {entry!r} must be an absolute path other than '/', without '..'"
+            for entry in entry_points
+            if not _is_plain_path(entry) or entry == "/"
+        ]
+    default = configuration["env"]["default"]
+    if not _is_environment(default):
+        problems.append("env.default must be a list of texts like 'NAME=value', each name once")
+    else:
+        problems += _environment_size_problems(configuration, default)
+    if configuration["env"]["untrusted"] != []:
+        problems.append(
+            f"env.untrusted must be empty, not {configuration['env']['untrusted']!r}: "
+            "it would let the host choose what the app sees"
+        )
+    return problems
+
+
+def _environment_size_problems(configuration: Mapping[str, Any], default: list[str]) -> list[str]:
+    try:
+        stack_bytes = parse_size(configuration["process"]["default_stack_size"])
+    except ValueError:
+        return []
+    allowed = max(PAGE_BYTES, stack_bytes // 256)
+    # Each text ends in a zero and has a pointer of 8 bytes.
+    needed = sum(len(item.encode()) + 9 for item in default) + ARGUMENTS_BYTES
+    if needed <= allowed:
+        return []
+    return [f"env.default and arguments need {needed} bytes; the stack has room for {allowed}"]
+
+
+def _metadata_problems(configuration: Mapping[str, Any]) -> list[str]:
+    metadata = configuration["metadata"]
+    problems = []
+    if metadata["debuggable"] is not False:
+        problems.append(
+            "metadata.debuggable must be false: a debugger on the host could read the enclave"
+        )
+    for key in ("product_id", "version_number"):
+        if type(metadata[key]) is not int or not 0 <= metadata[key] < 2**16:
+            problems.append(f"metadata.{key} must be 0 to 65535, not {metadata[key]!r}")
+    if type(metadata["enable_kss"]) is not bool:
+        problems.append(
+            f"metadata.enable_kss must be true or false, not {metadata['enable_kss']!r}"
+        )
+    for key in ("family_id", "ext_prod_id"):
+        identity = metadata[key]
+        if not isinstance(identity, dict) or set(identity) != {"high", "low"}:
+            problems.append(f"metadata.{key} must have exactly 'high' and 'low'")
+    return problems
+
+
+def _root_mount_problems(mounts: list[Any]) -> list[str]:
+    targets = [mount.get("target") for mount in mounts if isinstance(mount, dict)]
+    problems = [f"mount target {t} occurs twice" for t in set(targets) if targets.count(t) > 1]
+    root = next((m for m in mounts if isinstance(m, dict) and m.get("target") == "/"), None)
+    if root is None:
+        return [*problems, "mount: there is no mount of '/'"]
+    options = root.get("options")
+    listed = options.get("layers") if isinstance(options, dict) else None
+    layers = [layer for layer in listed or () if isinstance(layer, dict)]
+    for index, layer in enumerate(layers):
+        extra = sorted(set(layer) - _MOUNT_KEYS)
+        problems += [f"mount of '/': layers[{index}]: unknown key {key}" for key in extra]
+    sources = [layer.get("source") for layer in layers]
+    if root.get("type") != "unionfs" or sources != ["./build/mount/__ROOT", "./run/mount/__ROOT"]:
+        problems.append(
+            "mount of '/' must be a unionfs of ./build/mount/__ROOT and ./run/mount/__ROOT"
+        )
+    return problems
+
+
+def _mount_problems(
+    mount: Any, where: str, rootfs: Path, instance: Path, host_mounts: Iterable[str] | None
+) -> list[str]:
+    if not isinstance(mount, dict):
+        return [f"{where} must be an object, not {mount!r}"]
+    problems = [f"{where}: unknown key {key}" for key in sorted(set(mount) - _MOUNT_KEYS)]
+    options = mount.get("options", {})
+    if not isinstance(options, dict):
+        return [*problems, f"{where}.options must be an object, not {options!r}"]
+    problems += [f"{where}.options: unknown key {k}" for k in sorted(set(options) - _OPTION_KEYS)]
+    problems += _cache_problems(options, where)
+    if mount.get("type") not in _MOUNT_TYPES:
+        problems.append(f"{where}: unknown type {mount.get('type')!r}")
+    target = mount.get("target")
+    if not _is_plain_path(target):
+        return [*problems, f"{where}.target must be an absolute path without '..', not {target!r}"]
+    place = resolve_inside(rootfs, target)
+    if place is None or not place.is_dir():
+        problems.append(f"{where}: target {target} isn't a folder of the image; add it to the bom")
+    if mount.get("type") == "hostfs":
+        problems += _host_mount_problems(mount, where, instance, host_mounts)
+    return problems
+
+
+def _cache_problems(options: Mapping[str, Any], where: str) -> list[str]:
+    if "cache_size" not in options:
+        return []
+    try:
+        size = parse_size(options["cache_size"])
+    except ValueError as error:
+        return [f"{where}.options.cache_size: {error}"]
+    if size < MIN_CACHE_BYTES or size % PAGE_BYTES:
+        return [f"{where}.options.cache_size must be whole pages and at least 192KB"]
+    return []
+
+
+def _host_mount_problems(
+    mount: Mapping[str, Any], where: str, instance: Path, host_mounts: Iterable[str] | None
+) -> list[str]:
+    target, source = mount["target"], mount.get("source")
+    if host_mounts is not None and target not in set(host_mounts):
+        return [f"{where}: host folder at {target} wasn't asked for: it is outside the enclave"]
+    if not isinstance(source, str) or not source:
+        return [f"{where}: a hostfs needs a source folder"]
+    folder = (instance / source).resolve()
+    if not folder.is_dir():
+        return [f"{where}: host folder {folder} doesn't exist"]
+    if instance.resolve().is_relative_to(folder):
+        return [f"{where}: host folder {folder} holds the instance itself; name a narrower one"]
+    return []
+
+
+def _is_plain_path(value: Any) -> TypeGuard[str]:
+    return isinstance(value, str) and value.startswith("/") and ".." not in value.split("/")
+
+
+def _is_environment(value: Any) -> bool:
+    if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+        return False
+    names = [item.partition("=")[0] for item in value]
+    return all(n and "=" in i for n, i in zip(names, value, strict=True)) and len(
+        set(names)
+    ) == len(names)

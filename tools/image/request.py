@@ -1,0 +1,167 @@
+"""What an image build was asked for, checked once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.errors import ImageBuildError
+from tools.image.bundle_facts import BundleFacts, read_bundle_facts
+
+BUNDLES = "/opt/cloister/bundles"
+"""Where a bundle stands that is part of the image."""
+
+BUNDLE_FOLDER = "/host"
+"""Where a folder of bundles on the host is seen."""
+
+KEY_FOLDER = "/run/keys"
+INSECURE_KEY_FOLDER = "/run/insecure-keys"
+CONFIGURATION = "/etc/cloister/config.json"
+
+
+@dataclass(frozen=True, slots=True)
+class ServedBundle:
+    """A bundle, where the app finds it, and what its manifest says."""
+
+    source: Path
+    place: str
+    facts: BundleFacts
+
+
+@dataclass(frozen=True, slots=True)
+class BuildRequest:
+    """Everything that decides what goes into an image.
+
+    Attributes:
+        bundle: a bundle that becomes part of the image.
+        bundle_folder: a folder on the host that holds bundles; read by the app, not measured.
+        insecure_key_folder: a folder on the host with model keys; for development.
+        owner_public_key: file with the owner's Ed25519 key, 32 bytes as base64 text.
+        mode: "HW" or "SIM".
+        production: refuse everything that weakens security.
+        port: TCP port.
+        names: names and addresses that clients use.
+        workers: request threads.
+        inference_threads: threads of one session.
+        budget_bytes: room for bundles that come into the bundle folder later; the largest budget
+            of those that are known counts when it is larger.
+        output: the instance folder.
+        sign_key: PEM file; made when it doesn't exist.
+    """
+
+    bundle: Path | None
+    bundle_folder: Path | None
+    insecure_key_folder: Path | None
+    owner_public_key: Path | None
+    mode: str
+    production: bool
+    port: int
+    names: tuple[str, ...]
+    workers: int
+    inference_threads: int
+    budget_bytes: int
+    output: Path
+    sign_key: Path
+
+    def problems(self) -> list[str]:
+        """Every reason not to start."""
+        found = [
+            f"{option}: {path} isn't a folder"
+            for option, path in (
+                ("--bundle", self.bundle),
+                ("--bundle-folder", self.bundle_folder),
+                ("--insecure-key-folder", self.insecure_key_folder),
+            )
+            if path is not None and not path.is_dir()
+        ]
+        if self.bundle is None and self.bundle_folder is None:
+            found.append("name a bundle with --bundle or a folder of them with --bundle-folder")
+        elif self.owner_public_key is None:
+            found.append("a bundle needs --owner-public-key: the app checks who signed it")
+        if self.production and self.insecure_key_folder is not None:
+            found.append("--production and --insecure-key-folder exclude each other")
+        if self.production and self.mode != "HW":
+            found.append("--production needs --mode HW")
+        return found
+
+    def host_folders(self) -> dict[str, Path]:
+        """Host folders that the app may see, by their place in the image."""
+        folders = {
+            BUNDLE_FOLDER: self.bundle_folder,
+            INSECURE_KEY_FOLDER: self.insecure_key_folder,
+        }
+        return {place: path for place, path in folders.items() if path is not None}
+
+    def served(self) -> list[ServedBundle]:
+        """The bundles that the app will serve.
+
+        Raises:
+            ImageBuildError: one of them can't be read.
+        """
+        found: list[ServedBundle] = []
+        if self.bundle is not None:
+            place = f"{BUNDLES}/{_bundle_name(self.bundle)}"
+            found.append(ServedBundle(self.bundle, place, read_bundle_facts(self.bundle)))
+        for path in sorted(self.bundle_folder.glob("*.bundle")) if self.bundle_folder else ():
+            place = f"{BUNDLE_FOLDER}/{path.name}"
+            found.append(ServedBundle(path, place, read_bundle_facts(path)))
+        if not found:
+            raise ImageBuildError(
+                str(self.bundle_folder), ["holds no *.bundle; put one there and build again"]
+            )
+        return found
+
+    def budget_of(self, served: list[ServedBundle]) -> int:
+        """The budget that the image has to have room for, in bytes."""
+        return max(self.budget_bytes, *(bundle.facts.budget_bytes for bundle in served))
+
+    def model_keys(self) -> tuple[bytes, ...]:
+        """The development keys, so that the image can be searched for them."""
+        folder = self.insecure_key_folder
+        return tuple(path.read_bytes() for path in sorted(folder.glob("*.key"))) if folder else ()
+
+    def configuration(self, served: list[ServedBundle]) -> dict[str, Any]:
+        """The app's configuration file, which is measured."""
+        owner = _public_key(self.owner_public_key) if self.owner_public_key else ""
+        keys = (
+            {"insecure_key_folder": INSECURE_KEY_FOLDER}
+            if self.insecure_key_folder is not None
+            else {"key_folder": KEY_FOLDER}
+        )
+        return {
+            "format": 1,
+            "sgx_mode": self.mode,
+            "production": self.production,
+            "listen": {"host": "0.0.0.0", "port": self.port, "names": list(self.names)},  # noqa: S104 - a server in its own box
+            "models": [
+                {
+                    "bundle": bundle.place,
+                    "minimum_version": bundle.facts.version,
+                    "owner_public_key": owner,
+                }
+                for bundle in served
+            ],
+            **keys,
+            "budget_bytes": self.budget_of(served),
+            "workers": self.workers,
+            "inference_threads": self.inference_threads,
+        }
+
+
+def _bundle_name(path: Path) -> str:
+    name = path.resolve().name
+    return name if name.endswith(".bundle") else f"{name}.bundle"
+
+
+def _public_key(path: Path) -> str:
+    try:
+        text = path.read_text(encoding="ascii").strip()
+        raw = base64.b64decode(text, validate=True)
+    except (OSError, UnicodeDecodeError, binascii.Error) as error:
+        raise ImageBuildError(str(path), [f"isn't a public key in base64: {error}"]) from error
+    if len(raw) != 32:
+        raise ImageBuildError(str(path), [f"holds {len(raw)} bytes, an Ed25519 key has 32"])
+    return text
