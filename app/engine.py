@@ -20,7 +20,7 @@ from app.tensors import Array
 
 # Read while onnxruntime is imported: otherwise it keeps a device id and usage data under $HOME.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-import onnxruntime as ort  # noqa: E402, TID251 - this is the one place
+import onnxruntime as ort  # noqa: TID251 - this is the one place
 
 VERSION: Final[str] = ort.__version__
 

@@ -41,6 +41,10 @@ MAX_WAITING: Final = 64
 MAX_CONNECTIONS: Final = 512
 """Open connections; below RLIMIT_NOFILE's 1024 soft limit in Occlum."""
 
+CONNECTION_BYTES: Final = 112 * KIB
+"""Memory of an open connection beside its requests: Mbed TLS's two record buffers and state of
+about 100 KiB, and what was read ahead."""
+
 MAX_HANDSHAKES: Final = 64
 """TLS handshakes in flight: each costs about 5 ms of CPU, 64 finish within the deadline."""
 

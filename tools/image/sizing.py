@@ -10,11 +10,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.limits import (
+    CONNECTION_BYTES,
     JSON_EXPANSION,
     MAX_BODY_BYTES,
     MAX_BUFFERED_BYTES,
-    MAX_HANDSHAKES,
-    MAX_HEAD_BYTES,
+    MAX_CONNECTIONS,
     MAX_JSON_BYTES,
     MAX_PICTURE_PIXELS,
     MIB,
@@ -45,7 +45,7 @@ KERNEL_STACK_BYTES = 1 * MIB
 """LibOS stack per thread, the value of Occlum's template."""
 
 LOOP_THREADS = 4
-"""Main thread, connection loop, TLS handshakes, and one for prefetching partitions."""
+"""The event loop, one that loads partitions ahead, and two for libraries that start their own."""
 
 SPARE_THREADS = 12
 """Occlum frees a thread's slot only a little after the thread ends."""
@@ -115,7 +115,7 @@ def derive_sizes(
     threads = (
         Line("workers", workers, "request threads, each may wait in a model"),
         Line("inference", inference_threads, "threads of one session"),
-        Line("loop", LOOP_THREADS, "main, connections, handshakes, prefetch"),
+        Line("loop", LOOP_THREADS, "event loop, loading ahead, libraries"),
         Line("spare", SPARE_THREADS, "a slot is free only a little after its thread ended"),
     )
     thread_count = sum(line.amount for line in threads)
@@ -127,7 +127,7 @@ def derive_sizes(
         Line("budget", budget_bytes, "weights, boundary tensors and workspace of the plan"),
         Line("mapped", bundle_files_bytes, "files are read in whole when they are mapped"),
         Line("requests", MAX_BUFFERED_BYTES + MAX_BODY_BYTES, "bodies held, and a copy of one"),
-        Line("handshakes", MAX_HANDSHAKES * 4 * MAX_HEAD_BYTES, "TLS records in both directions"),
+        Line("connections", MAX_CONNECTIONS * CONNECTION_BYTES, "TLS state and records"),
         Line("decoding", decoding_bytes, "one JSON or picture at a time, the larger of both"),
         Line("stacks", thread_count * THREAD_STACK_BYTES, "threads × default_stack_size"),
         Line("spare", SPARE_BYTES, "fragmentation"),
