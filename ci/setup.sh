@@ -15,7 +15,7 @@ fi
 
 echo "setting up .venv with $("$python" --version)"
 "$python" -m venv --clear .venv
-if ! .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes \
+if ! .venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes \
     --only-binary :all: --requirement requirements.lock; then
     echo "error: the packages couldn't be installed; the first setup needs the network" >&2
     exit 3
