@@ -29,7 +29,9 @@ def test_the_server_says_what_it_is(appliance: Appliance) -> None:
     assert metadata["inputs"] == [{"name": "image", "datatype": "FP32", "shape": [-1, 1, 32, 32]}]
 
 
-@pytest.mark.parametrize("picture", sorted((DIGITS / "samples").glob("*.png")), ids=lambda p: p.stem)
+@pytest.mark.parametrize(
+    "picture", sorted((DIGITS / "samples").glob("*.png")), ids=lambda p: p.stem
+)
 def test_every_sample_is_classified_as_labelled(appliance: Appliance, picture: Path) -> None:
     labels = json.loads((DIGITS / "samples" / "labels.json").read_text())
     answer = appliance.curl("/v1/models/digits/classify", "--form", f"image=@{picture}")

@@ -52,9 +52,15 @@ def top1(outputs: Mapping[str, Array]) -> Array | None:
     return rows
 
 
+def _same_bits(reference: Array, actual: Array) -> bool:
+    if reference.dtype.kind == "O":  # strings: the array holds only their addresses
+        return bool(np.array_equal(reference, actual))
+    return reference.tobytes() == actual.tobytes()
+
+
 def _difference(name: str, reference: Array, actual: Array) -> Difference:
     same_form = reference.dtype == actual.dtype and reference.shape == actual.shape
-    if same_form and reference.tobytes() == actual.tobytes():
+    if same_form and _same_bits(reference, actual):
         return Difference(True, 0.0, 0.0, name)
     if not same_form or reference.dtype.kind not in "fiub":
         return Difference(False, np.inf, np.inf, name)
@@ -63,7 +69,7 @@ def _difference(name: str, reference: Array, actual: Array) -> Difference:
         distance = np.abs(found - expected)
     # Equal infinities differ by NaN; NaN in only one of them is as far off as can be.
     alike = (expected == found) | (np.isnan(expected) & np.isnan(found))
-    distance = np.where(alike, 0.0, np.nan_to_num(distance, nan=np.inf))
+    distance = np.where(alike, 0.0, np.nan_to_num(distance, nan=np.inf, posinf=np.inf))
     finite = np.abs(expected[np.isfinite(expected)])
     scale = float(finite.max(initial=0.0)) or 1.0
     absolute = float(distance.max(initial=0.0))

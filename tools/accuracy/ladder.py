@@ -175,7 +175,7 @@ class _Ladder:
         ]
         problem = ""
         if wrong:
-            place = locate(self._folder, reader, wrong[0].inputs, tolerance)
+            place = self._locate(reader, wrong[0], tolerance)
             problem = (
                 f"{len(wrong)} of {len(pairs)} inputs differ, first {wrong[0].name!r}: {place}"
             )
@@ -189,6 +189,12 @@ class _Ladder:
             top1_agreement=_agreement(pairs),
             problem=problem,
         )
+
+    def _locate(self, reader: Reader, case: Case, tolerance: float) -> str:
+        try:
+            return locate(self._folder, reader, case.inputs, tolerance)
+        except ApplianceError as error:
+            return f"where can't be said: {error}"
 
     def _add(self, rung: Rung) -> None:
         self._rungs.append(rung)
@@ -207,7 +213,7 @@ class _Ladder:
 
 
 def _rows(case: Case) -> int:
-    return max((array.shape[0] if array.ndim else 1) for array in case.inputs.values()) or 1
+    return max((a.shape[0] for a in case.inputs.values() if a.ndim and a.shape[0]), default=1)
 
 
 def _agreement(pairs: Sequence[tuple[Outputs, Outputs]]) -> float | None:

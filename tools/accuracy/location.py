@@ -32,9 +32,8 @@ def locate(
     """
     plan = folder.plan
     engine = RecordingEngine()
-    budget_bytes = plan.budget_bytes * max(
-        array.shape[0] for array in inputs.values() if array.ndim
-    )
+    rows = max((array.shape[0] for array in inputs.values() if array.ndim), default=1)
+    budget_bytes = plan.budget_bytes * max(rows, 1)
     Runner(reader, engine, budget_bytes, plan.inputs, plan.outputs).run(inputs)
     expected = _inner_values(folder, inputs)
     for partition, outputs in zip(plan.partitions, engine.recorded, strict=True):

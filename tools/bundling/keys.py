@@ -40,9 +40,11 @@ def make_owner_key(path: Path) -> Path:
         The public key's file: 32 bytes as base64 text.
 
     Raises:
-        KeyPolicyError: when one of the files exists.
+        KeyPolicyError: when one of the files exists, or both would be the same file.
     """
     public_path = public_key_path(path)
+    if public_path == path:
+        raise KeyPolicyError(f"{path}: that is the name of its public half; choose OWNER.pem")
     if public_path.exists():
         raise _exists(public_path)
     key = Ed25519PrivateKey.generate()

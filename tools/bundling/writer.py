@@ -134,6 +134,7 @@ def layout_of(partition: Partition, structure: Structure) -> PartitionLayout:
         outputs=partition.outputs,
         release=partition.release,
         weights=structure.weights,
+        input_bytes=partition.input_bytes,
         activation_bytes=partition.activation_bytes,
     )
 

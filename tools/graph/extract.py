@@ -86,7 +86,13 @@ def write_with_outputs(model: ir.Model, names: Sequence[str], path: Path) -> Non
         model: a normalised model; unchanged.
         names: values to be the outputs.
         path: the ONNX file to write.
+
+    Raises:
+        ModelError: when the model has no value of such a name.
     """
+    known = ir.convenience.create_value_mapping(model.graph, include_subgraphs=False)
+    if unknown := [name for name in names if name not in known]:
+        raise ModelError(f"the whole model has no value {unknown[0]!r}; it isn't the planned one")
     inputs = [value.name or "" for value in model.graph.inputs]
     graph = ir.convenience.extract(model.graph, inputs, list(names))
     save_model(ir.Model(graph, ir_version=model.ir_version), path)

@@ -10,6 +10,7 @@ from google.protobuf.message import DecodeError
 from onnx_ir.passes import PassManager, common
 
 from tools.errors import ModelError
+from tools.graph.types import infer_types
 
 Model = ir.Model
 """The type, for modules that pass a model on without looking into it."""
@@ -20,8 +21,8 @@ def load_model(path: Path) -> ir.Model:
 
     Normalising keeps every result bit for bit: functions are inlined, Constant
     nodes and subgraph initializers become initializers of the main graph, nodes
-    that nothing depends on go, an output that is directly an input or
-    initializer gets an Identity node, and shapes are inferred.
+    that nothing depends on go, an output that is directly an initializer gets an
+    Identity node, and types and shapes are inferred.
 
     Raises:
         ModelError: naming the file and the reason.
@@ -37,9 +38,10 @@ def load_model(path: Path) -> ir.Model:
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: {_first_line(error)}") from error
     _check_external_data(path, model)
-    if not len(model.graph):
+    normalized = _normalized(path, model)
+    if not len(normalized.graph):
         raise ModelError(f"{path}: the graph has no operators, there is nothing to partition")
-    return _normalized(path, model)
+    return normalized
 
 
 def _check_readable(path: Path) -> None:
@@ -82,16 +84,35 @@ def _normalized(path: Path, model: ir.Model) -> ir.Model:
             common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
             common.LiftSubgraphInitializersToMainGraphPass(),
             common.RemoveInitializersFromInputsPass(),
-            common.OutputFixPass(),
             common.RemoveUnusedNodesPass(),
             common.NameFixPass(),
-            common.ShapeInferencePass(),
         ]
     )
     try:
-        return passes(model).model
+        normalized = passes(model).model
+        _make_initializer_outputs(normalized.graph)
+        infer_types(normalized)
     except Exception as error:  # onnx-ir's passes wrap whatever their step raised
         raise ModelError(f"{path}: can't be normalised: {_first_line(error)}") from error
+    return normalized
+
+
+def _make_initializer_outputs(graph: ir.Graph) -> None:
+    """Lets a node make every output that is an initializer, so that a partition can give it."""
+    for place, value in enumerate(graph.outputs):
+        name = value.name or ""
+        if name not in graph.initializers:
+            continue
+        inner_name = f"{name}.initializer"
+        while inner_name in graph.initializers:
+            inner_name += "_"
+        graph.initializers.pop(name)
+        value.name = inner_name
+        graph.register_initializer(value)
+        node = ir.node("Identity", [value], name=f"Identity_{name}")
+        node.outputs[0].name = name
+        graph.append(node)
+        graph.outputs[place] = node.outputs[0]
 
 
 def _name_nodes(graph: ir.Graph) -> None:

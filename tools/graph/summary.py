@@ -8,6 +8,7 @@ import onnx_ir as ir
 
 from app.errors import InputError
 from app.tensors import ITEM_BYTES, Dimension, TensorSpec
+from tools.errors import ModelError
 from tools.planner.summary import GraphSummary, NodeSummary
 
 _DTYPES: Mapping[ir.DataType, str] = {
@@ -30,9 +31,16 @@ def summarize(model: ir.Model, dimensions: Mapping[str, int] | None = None) -> G
         dimensions: sizes to plan symbolic dimensions with.
 
     Raises:
+        ModelError: when an input or output isn't a tensor of an element type that is served.
         InputError: when a size is given for a dimension that the model doesn't have.
     """
     graph = model.graph
+    for value in (*graph.inputs, *graph.outputs):
+        if _spec(value) is None:
+            raise ModelError(
+                f"input or output {value.name!r} is of {value.type}; expected a tensor of one of "
+                f"{', '.join(ITEM_BYTES)}"
+            )
     nodes = tuple(_node(index, node, graph) for index, node in enumerate(graph))
     values = {
         value.name: spec

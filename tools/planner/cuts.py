@@ -17,6 +17,7 @@ from typing import Final
 
 from app.errors import InputError
 from app.limits import KIB, MIB
+from app.objects import TAG_BYTES
 from tools.errors import NoFeasiblePlanError
 from tools.planner.liveness import Liveness, aligned
 from tools.planner.plan import Partition, Plan
@@ -53,7 +54,7 @@ def plan_for_budget(graph: GraphSummary, budget_bytes: int) -> Plan:
         and (cutting := _cut(live, buffer_bytes, room - buffer_bytes)) is not None
     ]
     if not found:
-        raise _no_feasible_plan(live, budget_bytes, chunk_bytes)
+        raise _no_feasible_plan(live, budget_bytes)
     best = min(found, key=lambda cutting: (cutting.score, cutting.buffer_bytes))
     return _plan(live, best.cuts, budget_bytes, chunk_bytes)
 
@@ -89,19 +90,18 @@ def plan_for_count(graph: GraphSummary, count: int) -> Plan:
 
 def chunk_size(budget_bytes: int) -> int:
     """Gives the encrypted chunk's size: 1 MiB decrypts fastest, a small budget affords less."""
-    return 1 << (_chunk_reserve(budget_bytes).bit_length() - 1)
+    return 1 << ((_chunk_reserve(budget_bytes) - TAG_BYTES).bit_length() - 1)
 
 
 def _chunk_reserve(budget_bytes: int) -> int:
-    """A 64th of the budget; what remains then never shrinks as the budget grows."""
-    return max(16 * KIB, min(MIB, budget_bytes // 64))
+    """A chunk and its tag: a 64th of the budget, so that the rest never shrinks as it grows."""
+    return max(16 * KIB, min(MIB, budget_bytes // 64)) + TAG_BYTES
 
 
 def _buffer_sizes(live: Liveness) -> Iterator[int]:
-    """Gives the buffer sizes to try: from the largest single node to all weights, geometric."""
-    count = len(live.graph.nodes)
-    smallest = max(live.weights_bytes(index, index + 1) for index in range(count))
-    total = live.weights_bytes(0, count)
+    """Gives the buffer sizes to try: from the heaviest stretch to all weights, geometric."""
+    smallest = max(live.weights_bytes(*stretch) for stretch in live.stretches())
+    total = live.weights_bytes(0, len(live.graph.nodes))
     size = float(max(smallest, 1))
     while size < total:
         yield int(size)
@@ -176,7 +176,7 @@ def _plan(live: Liveness, cuts: Sequence[int], budget_bytes: int | None, chunk_b
     stretches = list(pairwise(cuts))
     buffer_bytes = max(live.weights_bytes(*stretch) for stretch in stretches)
     partitions = tuple(
-        _partition(live, index, start, stop, buffer_bytes + chunk_bytes)
+        _partition(live, index, start, stop, buffer_bytes + chunk_bytes + TAG_BYTES)
         for index, (start, stop) in enumerate(stretches)
     )
     peak = max(partition.peak_bytes for partition in partitions)
@@ -193,8 +193,7 @@ def _plan(live: Liveness, cuts: Sequence[int], budget_bytes: int | None, chunk_b
 
 def _partition(live: Liveness, index: int, start: int, stop: int, fixed_bytes: int) -> Partition:
     graph = live.graph
-    inner = live.inner_live_bytes(start)
-    activation_bytes = max(size for _, size in zip(range(start, stop), inner, strict=False))
+    activation_bytes = live.activation_bytes(start, stop)
     boundary_bytes = live.crossing_bytes(start)
     return Partition(
         index=index,
@@ -206,24 +205,24 @@ def _partition(live: Liveness, index: int, start: int, stop: int, fixed_bytes: i
         outputs=tuple(graph.values[name] for name in live.outputs(start, stop)),
         release=tuple(live.released(start, stop)),
         weights_bytes=live.weights_bytes(start, stop),
+        input_bytes=sum(live.size(name) for name in live.inputs(start, stop)),
         boundary_bytes=boundary_bytes,
         activation_bytes=activation_bytes,
         peak_bytes=fixed_bytes + boundary_bytes + activation_bytes,
     )
 
 
-def _no_feasible_plan(live: Liveness, budget_bytes: int, chunk_bytes: int) -> NoFeasiblePlanError:
-    """Names the operator that alone needs most, with all that must be there while it runs."""
-    buffer_bytes = next(_buffer_sizes(live))
-
-    def needed(index: int) -> int:
-        own = live.weights_bytes(index, index + 1)
-        around = live.crossing_bytes(index) + next(live.inner_live_bytes(index))
-        return chunk_bytes + own + around
-
-    worst = max(range(len(live.graph.nodes)), key=lambda index: (needed(index), -index))
-    required = needed(worst)
-    if required <= budget_bytes:
-        # Each operator would fit alone, but not beside the buffer that the heaviest one needs.
-        required += buffer_bytes - live.weights_bytes(worst, worst + 1)
-    return NoFeasiblePlanError(live.graph.nodes[worst].name, required, budget_bytes)
+def _no_feasible_plan(live: Liveness, budget_bytes: int) -> NoFeasiblePlanError:
+    """Names the operator that needs most, and the least budget that would do for the model."""
+    stretches = live.stretches()
+    around = {
+        each: live.crossing_bytes(each[0]) + live.activation_bytes(*each) for each in stretches
+    }
+    start, stop = max(stretches, key=lambda each: live.weights_bytes(*each) + around[each])
+    node = max(range(start, stop), key=lambda index: live.weights_bytes(index, index + 1))
+    least = max(live.weights_bytes(*each) for each in stretches) + max(around.values())
+    required = least
+    # The chunk grows with the budget, far slower than it.
+    while (more := least + _chunk_reserve(required)) > required:
+        required = more
+    return NoFeasiblePlanError(live.graph.nodes[node].name, required, budget_bytes)

@@ -6,9 +6,9 @@ the last node that reads it (model outputs: to the end).
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, islice, pairwise
 
 from tools.planner.summary import GraphSummary
 
@@ -36,13 +36,17 @@ class Liveness:
         self.graph = graph
         self.intervals = _intervals(graph)
         self._sizes = {name: graph.value_bytes(name) for name in self.intervals}
-        self._crossing_bytes = self._sum_crossings()
+        self._crossing_bytes = self._sum_crossings(self._sizes)
+        self._obstacles = self._sum_crossings(
+            {name: int(not _can_cross(graph, name)) for name in self.intervals}
+        )
 
-    def _sum_crossings(self) -> list[int]:
+    def _sum_crossings(self, amounts: Mapping[str, int]) -> list[int]:
+        """Adds up, for every cut, the amounts of the values that are live across it."""
         change = [0] * (len(self.graph.nodes) + 2)
         for name, life in self.intervals.items():
-            change[life.born + 1] += self._sizes[name]
-            change[life.dies + 1] -= self._sizes[name]
+            change[life.born + 1] += amounts[name]
+            change[life.dies + 1] -= amounts[name]
         return list(accumulate(change))
 
     def size(self, name: str) -> int:
@@ -79,24 +83,30 @@ class Liveness:
 
     def released(self, start: int, stop: int) -> list[str]:
         """Gives the boundary values that nobody needs after a stretch."""
-        first = -1 if start == 0 else start
         return [
-            name
-            for name, life in self.intervals.items()
-            if life.born < start and first <= life.dies < stop
+            name for name, life in self.intervals.items() if life.born < start <= life.dies < stop
         ]
-
-    def crossing(self, cut: int) -> list[str]:
-        """Gives the values that are live across the cut before node `cut`."""
-        return [n for n, life in self.intervals.items() if life.born < cut <= life.dies]
 
     def crossing_bytes(self, cut: int) -> int:
         """Gives the bytes that are live across the cut before node `cut`."""
         return self._crossing_bytes[cut]
 
     def may_cut(self, cut: int) -> bool:
-        """Says whether only tensors cross; a sequence or optional can't be handed over."""
-        return all(name in self.graph.values for name in self.crossing(cut))
+        """Says whether only tensors of known rank cross.
+
+        A sequence can't be handed over, and an ONNX file must state the rank of its inputs.
+        """
+        return self._obstacles[cut] == 0
+
+    def stretches(self) -> list[tuple[int, int]]:
+        """Gives the shortest stretches that the graph can be cut into."""
+        count = len(self.graph.nodes)
+        cuts = [0, *(cut for cut in range(1, count) if self.may_cut(cut)), count]
+        return list(pairwise(cuts))
+
+    def activation_bytes(self, start: int, stop: int) -> int:
+        """Gives the most bytes that a stretch makes and that are live at one moment."""
+        return max(islice(self.inner_live_bytes(start), stop - start))
 
     def inner_live_bytes(self, start: int) -> Iterator[int]:
         """Gives, for each node from `start` on, the live bytes that were made since `start`."""
@@ -111,6 +121,11 @@ class Liveness:
             live -= dying.pop(index, 0)
 
 
+def _can_cross(graph: GraphSummary, name: str) -> bool:
+    spec = graph.values.get(name)
+    return spec is not None and spec.shape is not None
+
+
 def aligned(size_bytes: int) -> int:
     """Rounds up to the alignment of weights."""
     return -(-size_bytes // ALIGNMENT) * ALIGNMENT
@@ -118,7 +133,8 @@ def aligned(size_bytes: int) -> int:
 
 def _intervals(graph: GraphSummary) -> dict[str, Interval]:
     born = dict.fromkeys(graph.inputs, -1)
-    dies = dict.fromkeys(graph.inputs, -1)
+    # A request brings inputs that nobody reads too; they go after the first node.
+    dies = dict.fromkeys(graph.inputs, 0)
     for index, node in enumerate(graph.nodes):
         for name in node.inputs:
             dies[name] = index

@@ -30,9 +30,11 @@ class Partition:
         outputs: tensors that somebody after it needs.
         release: boundary tensors and model inputs that nobody needs after it.
         weights_bytes: size of its weights object.
+        input_bytes: its own inputs.
         boundary_bytes: tensors that live across its start.
         activation_bytes: most bytes of tensors that it makes, live at one moment.
-        peak_bytes: predicted: the shared weights buffer, the reader's chunk, boundary, activations.
+        peak_bytes: predicted: the shared weights buffer, the reader's chunk with its tag, boundary,
+            activations.
         digest: SHA-256 of its ONNX file, in hex; empty until it is written.
     """
 
@@ -45,6 +47,7 @@ class Partition:
     outputs: tuple[TensorSpec, ...]
     release: tuple[str, ...]
     weights_bytes: int
+    input_bytes: int
     boundary_bytes: int
     activation_bytes: int
     peak_bytes: int
@@ -68,6 +71,7 @@ class Partition:
             "outputs": [spec.to_json() for spec in self.outputs],
             "release": list(self.release),
             "weights_bytes": self.weights_bytes,
+            "input_bytes": self.input_bytes,
             "boundary_bytes": self.boundary_bytes,
             "activation_bytes": self.activation_bytes,
             "peak_bytes": self.peak_bytes,
@@ -182,6 +186,7 @@ def _read_partition(fields: Fields) -> Partition:
         outputs=fields.each("outputs", read_spec, most=MAX_VALUES),
         release=fields.texts("release", most=MAX_VALUES),
         weights_bytes=fields.integer("weights_bytes", least=0, most=MAX_OBJECT_BYTES),
+        input_bytes=fields.integer("input_bytes", least=0, most=MAX_OBJECT_BYTES),
         boundary_bytes=fields.integer("boundary_bytes", least=0, most=MAX_OBJECT_BYTES),
         activation_bytes=fields.integer("activation_bytes", least=0, most=MAX_OBJECT_BYTES),
         peak_bytes=fields.integer("peak_bytes", least=0, most=MAX_OBJECT_BYTES),

@@ -1,0 +1,138 @@
+"""Who may import whom. The table here is the source of truth."""
+
+from __future__ import annotations
+
+from graphlib import CycleError, TopologicalSorter
+from typing import Final
+
+import pytest
+
+from tests.architecture.imports import ROOT, inner_imports, modules, outer_imports
+
+ROWS: Final = (
+    ("app", "app.errors", "app.limits", "app.fields", "app.runtime"),
+    ("app.tensors",),
+    ("app.objects", "app.card"),
+    ("app.manifest",),
+    ("app.bundle", "app.keys", "app.engine", "app.runner", "app.config", "app.pictures"),
+    ("app.serving",),
+    ("app.server.*",),
+    ("app.__main__",),
+    ("tools", "tools.errors", "tools.sizes", "tools.files", "tools.launcher"),
+    ("tools.command_line", "tools.planner.*"),
+    ("tools.graph.*",),
+    ("tools.model_folder",),
+    ("tools.bundling.*",),
+    ("tools.accuracy.*", "tools.image.*", "tools.training.*", "tools.zoo.*"),
+    ("tools.commands.*",),
+)
+"""A module imports only from rows above its own; `package.*` is a package, free inside itself."""
+
+OWNERS: Final = {
+    "onnxruntime": ("app.engine",),
+    "onnx": ("tools.graph",),
+    "onnx_ir": ("tools.graph",),
+    "subprocess": ("tools.image",),
+    "flask": ("app.server",),
+    "werkzeug": ("app.server",),
+    "cheroot": ("app.server",),
+    "mbedtls": ("app.server",),
+    "PIL": ("app.pictures", "tools.training"),
+    "torch": ("tools.training",),
+    "sklearn": ("tools.training",),
+    "elftools": ("tools.image",),
+    "pyseccomp": ("tools.image",),
+    "yaml": ("tools.image",),
+    "rich": ("tools",),
+}
+"""Third-party packages and who alone may import them."""
+
+NOT_IN_OCCLUM: Final = {"multiprocessing", "subprocess", "concurrent", "pty", "fcntl", "mmap"}
+"""Standard modules that need fork or what Occlum answers otherwise."""
+
+MODULES: Final = {**modules("app"), **modules("tools")}
+GRAPH: Final = inner_imports(MODULES)
+
+
+def scripts() -> list[str]:
+    """Files directly in tools/ that are one call of the launcher."""
+    return [name for name, path in MODULES.items() if "launcher" in outer_imports(path)]
+
+
+def row(name: str) -> int:
+    """Gives a module's row."""
+    for index, members in enumerate(ROWS):
+        for member in members:
+            package = member.removesuffix(".*")
+            if name == member or (member.endswith(".*") and f"{name}.".startswith(f"{package}.")):
+                return index
+    raise LookupError(f"{name} is in no row of the table")
+
+
+def package(name: str) -> str:
+    """Gives the member of the table that a module belongs to."""
+    for member in ROWS[row(name)]:
+        if member.endswith(".*") and f"{name}.".startswith(member.removesuffix("*")):
+            return member
+    return name
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - set(scripts())))
+def test_modules_import_only_from_rows_above(name: str) -> None:
+    wrong = {
+        target
+        for target in GRAPH[name]
+        if row(target) >= row(name) and package(target) != package(name)
+    }
+    assert not wrong
+
+
+def test_table_names_no_module_that_is_gone() -> None:
+    for member in (member for members in ROWS for member in members):
+        assert member.removesuffix(".*") in MODULES
+
+
+def test_no_cycles() -> None:
+    try:
+        TopologicalSorter(GRAPH).prepare()
+    except CycleError as error:
+        pytest.fail(" → ".join(error.args[1]))
+
+
+def test_app_never_imports_tools() -> None:
+    for name, path in modules("app").items():
+        assert not outer_imports(path) & {"tools", "tests", "launcher"}, name
+
+
+def test_runner_imports_neither_bundle_nor_engine() -> None:
+    """It says as protocols what it needs; the composition root supplies it."""
+    assert GRAPH["app.runner"] <= {"app.errors", "app.manifest", "app.tensors"}
+
+
+@pytest.mark.parametrize("library", OWNERS)
+def test_libraries_have_one_place(library: str) -> None:
+    users = {name for name, path in MODULES.items() if library in outer_imports(path)}
+    assert users, "an owner without a use"
+    strangers = {
+        name
+        for name in users
+        if not any(name == owner or name.startswith(f"{owner}.") for owner in OWNERS[library])
+    }
+    assert not strangers
+
+
+@pytest.mark.parametrize("name", sorted(modules("app")))
+def test_app_needs_nothing_that_occlum_lacks(name: str) -> None:
+    assert not outer_imports(MODULES[name]) & NOT_IN_OCCLUM
+
+
+@pytest.mark.parametrize("name", scripts())
+def test_scripts_only_launch(name: str) -> None:
+    assert outer_imports(MODULES[name]) == {"launcher"}
+    assert len(MODULES[name].read_text(encoding="utf-8").splitlines()) < 12
+
+
+def test_launcher_runs_before_anything_is_installed() -> None:
+    import sys
+
+    assert outer_imports(ROOT / "tools" / "launcher.py") <= sys.stdlib_module_names

@@ -1,0 +1,212 @@
+"""What is written is read back equal: manifest, layout, card, plan, tensors of a request."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as arrays
+
+from app.card import ModelCard, Preprocessing, read_card
+from app.fields import Fields, parse_json
+from app.manifest import (
+    OPTIMIZATIONS,
+    Manifest,
+    PartitionLayout,
+    PartitionSizes,
+    Weight,
+    pack_structure,
+    parse_manifest,
+    parse_structure,
+)
+from app.objects import Identity
+from app.server.protocol import DATATYPES, InferRequest, decode_request, encode_response
+from app.tensors import ITEM_BYTES, Array, TensorSpec
+from tools.planner.plan import Partition, Plan, read_plan
+
+NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
+SIZES = st.integers(0, 1 << 40)
+SPECS = st.builds(
+    TensorSpec,
+    NAMES,
+    st.sampled_from(sorted(ITEM_BYTES)),
+    st.none() | st.lists(st.integers(0, 1 << 20) | NAMES, max_size=5).map(tuple),
+)
+WEIGHTS = st.builds(
+    Weight,
+    NAMES,
+    st.sampled_from([name for name in sorted(ITEM_BYTES) if name != "string"]),
+    st.lists(st.integers(0, 1000), max_size=3).map(tuple),
+    st.integers(0, 1 << 20).map(lambda place: 64 * place),
+)
+LAYOUTS = st.builds(
+    PartitionLayout,
+    st.lists(SPECS, max_size=3).map(tuple),
+    st.lists(SPECS, max_size=3).map(tuple),
+    st.lists(NAMES, max_size=3).map(tuple),
+    st.lists(WEIGHTS, max_size=3).map(tuple),
+    SIZES,
+    SIZES,
+)
+MANIFESTS = st.builds(
+    Manifest,
+    st.builds(
+        Identity,
+        st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True),
+        st.integers(1, (1 << 31) - 1),
+        st.binary(min_size=32, max_size=32),
+    ),
+    NAMES,
+    st.sampled_from(OPTIMIZATIONS),
+    st.integers(1, 1 << 40),
+    st.integers(4096, 1 << 26),
+    st.integers(1, 1 << 24),
+    st.lists(st.builds(PartitionSizes, st.integers(5, 1 << 40), SIZES), min_size=1, max_size=5).map(
+        tuple
+    ),
+)
+NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
+POSITIVE = st.floats(1e-6, 1e6)
+
+
+@st.composite
+def preprocessings(draw: st.DrawFn) -> Preprocessing:
+    """Draws how a picture becomes a tensor."""
+    channels = draw(st.sampled_from([1, 3]))
+    return Preprocessing(
+        layout=draw(st.sampled_from(["NCHW", "NHWC"])),
+        channels=channels,
+        height=draw(st.integers(1, 8192)),
+        width=draw(st.integers(1, 8192)),
+        fit=draw(st.sampled_from(["stretch", "crop"])),
+        resize=draw(st.sampled_from(["nearest", "bilinear", "bicubic"])),
+        scale=draw(POSITIVE),
+        mean=tuple(draw(st.lists(NUMBERS, min_size=channels, max_size=channels))),
+        std=tuple(draw(st.lists(POSITIVE, min_size=channels, max_size=channels))),
+        invert=draw(st.booleans()),
+    )
+
+
+CARDS = st.builds(
+    ModelCard,
+    NAMES,
+    st.just("image-classification"),
+    st.lists(NAMES, max_size=4).map(tuple),
+    st.sampled_from(["logits", "probabilities"]),
+    preprocessings(),
+    st.lists(SPECS, max_size=3).map(tuple),
+    st.lists(SPECS, max_size=3).map(tuple),
+)
+
+
+@settings(max_examples=50)
+@given(MANIFESTS)
+def test_manifest(manifest: Manifest) -> None:
+    assert parse_manifest(json.dumps(manifest.to_json()).encode()) == manifest
+
+
+@settings(max_examples=50)
+@given(LAYOUTS, st.binary(max_size=50))
+def test_structure(layout: PartitionLayout, graph: bytes) -> None:
+    packed = pack_structure(json.dumps(layout.to_json()).encode(), graph)
+    end = max((weight.offset + weight.size_bytes for weight in layout.weights), default=0)
+    assert parse_structure(packed, end) == (layout, graph)
+
+
+@settings(max_examples=50)
+@given(CARDS)
+def test_card(card: ModelCard) -> None:
+    fields = Fields(parse_json(json.dumps(card.to_json()).encode()), "card")
+    assert read_card(fields) == card
+    fields.done()
+
+
+@st.composite
+def plans(draw: st.DrawFn) -> Plan:
+    """Draws a plan whose partitions follow each other."""
+    partitions: list[Partition] = []
+    for index in range(draw(st.integers(1, 4))):
+        start = partitions[-1].stop if partitions else 0
+        drawn = draw(
+            st.builds(
+                Partition,
+                st.just(index),
+                st.just(start),
+                st.just(start + draw(st.integers(1, 9))),
+                NAMES,
+                NAMES,
+                st.lists(SPECS, max_size=2).map(tuple),
+                st.lists(SPECS, max_size=2).map(tuple),
+                st.lists(NAMES, max_size=2).map(tuple),
+                *[SIZES] * 5,
+                st.just("ab" * 32),
+            )
+        )
+        partitions.append(drawn)
+    dimensions = draw(st.dictionaries(NAMES, st.integers(1, 1000), max_size=3))
+    return Plan(
+        model_digest="0f" * 32,
+        budget_bytes=draw(st.integers(1, 1 << 40)),
+        chunk_bytes=draw(st.integers(1, 1 << 40)),
+        dimensions=tuple(sorted(dimensions.items())),
+        inputs=tuple(draw(st.lists(SPECS, max_size=2))),
+        outputs=tuple(draw(st.lists(SPECS, max_size=2))),
+        partitions=tuple(partitions),
+    )
+
+
+@settings(max_examples=50)
+@given(plans())
+def test_plan(plan: Plan) -> None:
+    with TemporaryDirectory() as scratch:
+        path = Path(scratch) / "plan.json"
+        path.write_text(plan.to_text(), encoding="utf-8")
+        assert read_plan(path) == plan
+        assert read_plan(path).to_text() == plan.to_text()
+
+
+SENDABLE = [np.dtype(name) for name in sorted(DATATYPES) if name not in ("bfloat16", "string")]
+
+
+@st.composite
+def tensors(draw: st.DrawFn) -> Array:
+    """Draws an array of any type and shape that JSON carries."""
+    dtype = draw(st.sampled_from(SENDABLE))
+    shape = draw(arrays.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4))
+    elements = (
+        arrays.from_dtype(dtype, allow_nan=False, allow_infinity=False)
+        if dtype.kind == "f"
+        else arrays.from_dtype(dtype)
+    )
+    array: Array = draw(arrays.arrays(dtype, shape, elements=elements))
+    return array
+
+
+@settings(max_examples=100)
+@given(tensors(), st.booleans())
+def test_tensor_through_the_protocol(array: Array, nested: bool) -> None:
+    """An answer's tensor, sent back flat or nested, is the same array."""
+    spec = TensorSpec("t", array.dtype.name, array.shape)
+    card = ModelCard("", "tensors", (), "logits", None, (spec,), (spec,))
+    answer = encode_response("m", 1, InferRequest(None, {}, ("t",)), {"t": array})
+    tensor = json.loads(json.dumps(answer))["outputs"][0]
+    if nested:
+        tensor["data"] = array.tolist() if array.ndim else [array.item()]
+    request = decode_request(json.dumps({"inputs": [tensor]}).encode(), card)
+    found = request.inputs["t"]
+    assert (found.dtype, found.shape) == (array.dtype, array.shape)
+    # -0.0 and 0.0 are told apart by their bytes.
+    assert found.tobytes() == array.tobytes()
+
+
+def test_answer_has_null_for_what_json_lacks() -> None:
+    array = np.array([1.0, np.nan, np.inf, -np.inf], dtype=np.float32)
+    answer = encode_response("m", 1, InferRequest("i", {}, ("t",)), {"t": array})
+    assert json.dumps(answer, allow_nan=False)
+    assert answer["outputs"] == [
+        {"name": "t", "datatype": "FP32", "shape": [4], "data": [1.0, None, None, None]}
+    ]

@@ -1,0 +1,177 @@
+"""Each rung catches what it is there for, and says where."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+
+from tests import folders, models
+from tests.graph import Graph
+from tools.accuracy.ladder import RUNGS, ModelReport, climb
+from tools.errors import AccuracyError, ModelError
+from tools.model_folder import ModelFolder, open_folder
+
+
+def check(path: Path) -> ModelReport:
+    return climb(open_folder(path), lambda _: None)
+
+
+def results(report: ModelReport) -> list[bool | None]:
+    assert [rung.name for rung in report.rungs] == list(RUNGS)
+    return [rung.passed for rung in report.rungs]
+
+
+@pytest.fixture
+def folder(classifier_folder: ModelFolder, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    return folders.copy(classifier_folder.path, tmp_path / "shapes")
+
+
+def test_right_model_climbs_to_the_top(folder: Path) -> None:
+    steps: list[int] = []
+    report = climb(open_folder(folder), steps.append)
+    assert report.passed
+    assert results(report) == [True] * 4
+    assert steps == [1, 2, 3, 4]
+    cut, form = report.rungs[1:3]
+    assert cut.absolute == form.absolute == 0
+    assert cut.top1_agreement == 1
+    assert report.labelled == 2
+    assert report.whole_accuracy == report.deployed_accuracy is not None
+
+
+@pytest.mark.parametrize("name", sorted(set(models.MODELS) - {"heavy_middle"}))
+def test_every_shape_of_graph(tmp_path: Path, name: str) -> None:
+    path = folders.make_folder(models.MODELS[name](), tmp_path / "m", count=2).path
+    report = check(path)
+    assert report.passed, [rung.problem for rung in report.rungs]
+
+
+def test_model_planned_for_a_larger_batch(tmp_path: Path) -> None:
+    """The growth of a request is counted from the planned one, not from a batch of one."""
+    path = folders.make_folder(
+        models.residual(), tmp_path / "m", budget_bytes=1 << 16, dimensions={"batch": 40}
+    ).path
+    report = check(path)
+    assert report.passed, [rung.problem for rung in report.rungs]
+
+
+def test_model_without_inputs(tmp_path: Path) -> None:
+    graph = Graph()
+    graph.node("MatMul", graph.weight(40, 40), graph.weight(40, 40), out="y")
+    graph.output("y", [40, 40])
+    path = folders.make_folder(graph.model(), tmp_path / "m").path
+    assert check(path).passed
+
+
+def test_changed_weight_is_found_with_file_partition_and_tensor(folder: Path) -> None:
+    folders.change_weight(folder / "001.onnx")
+    report = check(folder)
+    assert results(report) == [False, False, None, None]
+    boundary = open_folder(folder).plan.partitions[1].outputs[0].name
+    assert "001.onnx: not the file" in report.rungs[0].problem
+    assert "partition 1 (001.onnx)" in report.rungs[1].problem
+    assert repr(boundary) in report.rungs[1].problem
+    assert report.rungs[1].absolute > 0
+
+
+def swap(folder: Path) -> None:
+    one, two = (folder / name for name in ("000.onnx", "001.onnx"))
+    one.rename(folder / "x")
+    two.rename(one)
+    (folder / "x").rename(two)
+
+
+def only_other_bytes(folder: Path) -> None:
+    model = onnx.load(folder / "000.onnx")
+    model.producer_name = "somebody else"
+    onnx.save(model, folder / "000.onnx")
+
+
+BROKEN: dict[str, tuple[Callable[[Path], object], list[bool | None], str]] = {
+    "missing": (lambda f: (f / "002.onnx").unlink(), [False, False, None, None], "002.onnx"),
+    "garbage": (
+        lambda f: (f / "000.onnx").write_bytes(b"garbage"),
+        [False, False, None, None],
+        "000.onnx",
+    ),
+    "swapped": (swap, [False, False, None, None], "000.onnx"),
+    "equal but for bytes": (only_other_bytes, [False, True, False, None], "000.onnx"),
+    "another whole model": (
+        lambda f: (
+            models.save(models.classifier(classes=3), f / "model.onnx")
+            and folders.change_weight(f / "model.onnx")
+        ),
+        [False, False, None, None],
+        "model.onnx",
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_broken_folder(folder: Path, kind: str) -> None:
+    spoil, expected, said = BROKEN[kind]
+    spoil(folder)
+    report = check(folder)
+    assert results(report) == expected
+    assert not report.passed
+    problems = [rung.problem for rung in report.rungs]
+    assert any(said in problem for problem in problems)
+    assert not any("Traceback" in problem for problem in problems)
+
+
+def test_whole_model_with_other_inner_names(folder: Path) -> None:
+    """Where the difference begins can't be said, and that is said."""
+    model = models.classifier()
+    for node in model.graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                if name.startswith("v"):
+                    names[place] = f"other_{name}"
+    models.save(model, folder / "model.onnx")
+    folders.change_weight(folder / "model.onnx")
+    report = check(folder)
+    assert results(report)[:2] == [False, False]
+    assert "where can't be said" in report.rungs[1].problem
+
+
+def test_whole_model_that_does_not_run(folder: Path) -> None:
+    (folder / "model.onnx").write_bytes(b"garbage")
+    with pytest.raises(AccuracyError, match=r"model\.onnx: the whole model doesn't run"):
+        check(folder)
+
+
+def test_edited_wiring_is_refused_when_it_is_loaded(folder: Path) -> None:
+    folders.edit_json(
+        folder / "plan.json", lambda plan: plan["partitions"][1].update(release=["image"])
+    )
+    report = check(folder)
+    assert results(report) == [True, False, None, None]
+    assert "partition 1, load: needs ['image']" in report.rungs[1].problem
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        ("{", "not JSON"),
+        ('{"0.png": 3}', "expected 0 to 2"),
+        ('{"9.png": 0}', "no picture '9.png'"),
+        ('{"../model.onnx": 0}', "no picture"),
+        ("[]", "expected an object"),
+    ],
+)
+def test_labels_that_are_wrong(folder: Path, labels: str, said: str) -> None:
+    (folder / "samples" / "labels.json").write_text(labels)
+    with pytest.raises(ModelError, match=said):
+        check(folder)
+
+
+def test_folder_without_samples(folder: Path) -> None:
+    shutil.rmtree(folder / "samples")
+    report = check(folder)
+    assert report.passed
+    assert (report.labelled, report.whole_accuracy) == (0, None)

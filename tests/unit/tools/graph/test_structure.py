@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from app.tensors import aligned_buffer
+from tests import models
+from tests.graph import FLOAT, Graph
+from tools.errors import ModelError
+from tools.graph.structure import SMALLEST_WEIGHT_BYTES, separate
+
+
+def test_structure_has_no_large_weight_and_the_buffer_all_of_them(tmp_path: Path) -> None:
+    model = models.shared_weight()
+    structure = separate(models.save(model, tmp_path / "m.onnx"))
+    graph = onnx.load_model_from_string(structure.graph).graph
+    assert all(len(t.raw_data) < SMALLEST_WEIGHT_BYTES for t in graph.initializer)
+    assert {w.name for w in structure.weights} < {value.name for value in graph.input}
+    buffer = aligned_buffer(structure.weights_bytes)
+    buffer[:] = 0xAA
+    structure.fill(buffer)
+    arrays = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
+    covered = np.zeros(structure.weights_bytes, dtype=bool)
+    for weight in structure.weights:
+        end = weight.offset + weight.size_bytes
+        assert weight.offset % 64 == 0
+        assert buffer[weight.offset : end].tobytes() == arrays[weight.name].tobytes()
+        assert not covered[weight.offset : end].any(), "weights don't overlap"
+        covered[weight.offset : end] = True
+    assert not buffer[~covered].any(), "gaps are zero, not old memory"
+
+
+@pytest.mark.parametrize(("size", "kept"), [(255, 1), (256, 0)])
+def test_small_initializers_stay_constants(tmp_path: Path, size: int, kept: int) -> None:
+    graph = Graph()
+    graph.node("Add", graph.input("x", [size]), graph.weight(size), out="y")
+    graph.output("y", [size])
+    structure = separate(models.save(graph.model(), tmp_path / "m.onnx"))
+    assert len(onnx.load_model_from_string(structure.graph).graph.initializer) == kept
+    assert len(structure.weights) == 1 - kept
+
+
+def test_loaded_structure_needs_its_file_no_more(tmp_path: Path) -> None:
+    path = models.save(models.chain(), tmp_path / "m.onnx")
+    expected, found = (aligned_buffer(4 * 4096) for _ in range(2))
+    separate(path).fill(expected)
+    structure = separate(path).loaded()
+    path.unlink()
+    structure.fill(found)
+    assert found.tobytes() == expected.tobytes()
+
+
+@pytest.mark.parametrize("content", [None, b"no model"])
+def test_file_that_is_no_model(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "000.onnx"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(ModelError, match="can't be read"):
+        separate(path)
+
+
+def test_element_type_that_cannot_be_bound(tmp_path: Path) -> None:
+    graph = Graph()
+    tensor = onnx.helper.make_tensor(
+        "w", onnx.TensorProto.FLOAT8E4M3FN, [2048], bytes(2048), raw=True
+    )
+    graph.node("Cast", "w", out="y", to=FLOAT)
+    graph.output("y", [2048])
+    model = graph.model(opset=19)
+    model.graph.initializer.append(tensor)
+    model.ir_version = 9
+    with pytest.raises(ModelError, match="weight 'w' has the element type"):
+        separate(models.save(model, tmp_path / "m.onnx"))

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from app.errors import InputError
+from tools.command_line import run
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "said"),
+    [
+        (InputError("wrong"), 1, "error: wrong\n"),
+        (FileNotFoundError(2, "No such file", "x"), 3, "error: x: No such file\n"),
+        (OSError("no errno"), 3, "error: no errno\n"),
+        (KeyboardInterrupt(), 3, "stopped\n"),
+    ],
+)
+def test_errors_become_one_line_and_a_status(
+    error: BaseException, status: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def command() -> int:
+        raise error
+
+    assert run(command) == status
+    assert capsys.readouterr().err == said
+
+
+def test_defect_is_not_hidden() -> None:
+    def command() -> int:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        run(command)
