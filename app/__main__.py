@@ -92,7 +92,12 @@ def _load_models(config: Config, keys: KeySource) -> Mapping[str, ServedModel]:
 
 
 def _load_model(config: Config, wanted: ModelConfig, keys: KeySource) -> ServedModel:
-    manifest = read_manifest(wanted.bundle, wanted.owner, minimum_version=wanted.minimum_version)
+    manifest = read_manifest(
+        wanted.bundle,
+        wanted.owner,
+        minimum_version=wanted.minimum_version,
+        model_id=wanted.model_id,
+    )
     if manifest.onnxruntime != VERSION and manifest.optimization != "none":
         raise BundleFormatError(
             f"{wanted.bundle}: optimised for onnxruntime {manifest.onnxruntime}, "

@@ -48,17 +48,20 @@ SIGNED_PREFIX: Final = b"cloister manifest\x00"
 """Goes before the manifest in what is signed, so that the signature fits nothing else."""
 
 
-def read_manifest(folder: Path, owner: Ed25519PublicKey, *, minimum_version: int) -> Manifest:
+def read_manifest(
+    folder: Path, owner: Ed25519PublicKey, *, minimum_version: int, model_id: str | None = None
+) -> Manifest:
     """Reads a bundle's manifest and returns it only when the owner signed it.
 
     Args:
         folder: the bundle.
         owner: the key that must have signed; from a trusted place.
         minimum_version: the oldest model version to accept.
+        model_id: the model that it must be; None accepts any, for tools that only look.
 
     Raises:
         BundleIntegrityError: when a file is missing, the signature doesn't hold,
-            or the version is older.
+            it is another model's, or the version is older.
         BundleFormatError: when the signed manifest isn't of this format.
     """
     raw = _read_bounded(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES)
@@ -68,6 +71,8 @@ def read_manifest(folder: Path, owner: Ed25519PublicKey, *, minimum_version: int
     except InvalidSignature as error:
         raise BundleIntegrityError from error
     manifest = parse_manifest(raw)
+    if model_id is not None and manifest.identity.model_id != model_id:
+        raise BundleIntegrityError
     if manifest.identity.model_version < minimum_version:
         raise BundleIntegrityError
     return manifest

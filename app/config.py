@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from app.errors import ConfigError
 from app.fields import FieldError, Fields, parse_json
+from app.manifest import read_model_id
 
 T = TypeVar("T")
 
@@ -27,11 +28,13 @@ class ModelConfig:
     """One model to serve.
 
     Attributes:
+        model_id: which model it is, so that the host can't serve another one in its place.
         bundle: its folder.
         minimum_version: the oldest version accepted, so that the host can't roll back.
         owner: who must have signed it.
     """
 
+    model_id: str
     bundle: Path
     minimum_version: int
     owner: Ed25519PublicKey
@@ -173,6 +176,7 @@ class _Reading:
 
     def _model(self, fields: Fields) -> ModelConfig:
         return ModelConfig(
+            model_id=read_model_id(fields),
             bundle=self._path(fields, "bundle"),
             minimum_version=fields.integer("minimum_version", least=1, most=1 << 31),
             owner=_read_owner(fields),

@@ -217,6 +217,7 @@ class Runner:
             raise InputError(f"expected the inputs {sorted(names)}, got {sorted(inputs)}")
         for spec in self._inputs:
             spec.check(inputs[spec.name])
+        _check_dimensions(self._inputs, inputs)
 
     def _run_all(self, inputs: Mapping[str, Array]) -> RunResult:
         values: dict[str, Any] = {}
@@ -266,6 +267,18 @@ class Runner:
     def _drop(self, values: dict[str, Any], names: Iterable[str]) -> None:
         for name in names:
             self._ledger.release(self._engine.size_bytes(values.pop(name)))
+
+
+def _check_dimensions(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> None:
+    """A symbolic dimension has one size in all inputs of a request."""
+    sizes: dict[str, int] = {}
+    for spec in specs:
+        for dimension, size in zip(spec.shape or (), inputs[spec.name].shape, strict=False):
+            if isinstance(dimension, str) and sizes.setdefault(dimension, size) != size:
+                raise InputError(
+                    f"input {spec.name!r}: dimension {dimension!r} is {size} here and "
+                    f"{sizes[dimension]} in another input"
+                )
 
 
 def _require(there: Collection[str], names: Iterable[str], partition: int) -> None:

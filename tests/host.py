@@ -67,7 +67,7 @@ class Host:
             bundle: its folder.
             owner, minimum_version: as configured for it.
             model_key: content of the key's file; None for no file.
-            model_id: names the key's file.
+            model_id: as configured; it names the key's file too.
             change: replaces fields of the configuration.
         """
         found = Start()
@@ -77,19 +77,25 @@ class Host:
         if model_key is not None:
             (keys / f"{model_id}.key").write_bytes(model_key)
         config = self.folder / "config.json"
-        model = self.model(bundle, owner=owner, minimum_version=minimum_version)
+        model = self.model(bundle, owner=owner, minimum_version=minimum_version, model_id=model_id)
         config.write_text(json.dumps({**_config(keys, model), **(change or {})}))
         found.status = appliance.main(["--config", str(config)])
         found.announced, found.said = self.capsys.readouterr()
         return found
 
     def model(
-        self, bundle: Path, *, owner: Ed25519PublicKey | None = None, minimum_version: int = 1
+        self,
+        bundle: Path,
+        *,
+        owner: Ed25519PublicKey | None = None,
+        minimum_version: int = 1,
+        model_id: str = "chain",
     ) -> dict[str, object]:
         """Gives the configuration of one model."""
         key = owner or KEYS.owner.public_key()
         raw = base64.b64encode(key.public_bytes(Encoding.Raw, PublicFormat.Raw)).decode()
         return {
+            "id": model_id,
             "bundle": str(bundle),
             "minimum_version": minimum_version,
             "owner_public_key": raw,

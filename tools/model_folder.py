@@ -104,7 +104,7 @@ def changed_files(folder: ModelFolder) -> list[str]:
     Returns:
         One sentence for every file that is missing or another one; empty when all fit.
     """
-    expected = {MODEL_FILE: folder.plan.model_digest}
+    expected = {MODEL_FILE: folder.plan.model_digest, **dict(folder.plan.data_digests)}
     expected |= {partition.file: partition.digest for partition in folder.plan.partitions}
     return [
         problem
@@ -162,6 +162,9 @@ def write_folder(
         written = replace(
             plan,
             model_digest=file_digest(work / MODEL_FILE),
+            data_digests=tuple(
+                (name, file_digest(work / name)) for name in external_files(work / MODEL_FILE)
+            ),
             partitions=tuple(
                 replace(partition, digest=digest)
                 for partition, digest in zip(plan.partitions, digests, strict=True)

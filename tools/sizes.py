@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from argparse import ArgumentTypeError
 
+from app.manifest import MAX_OBJECT_BYTES
+
 _UNITS = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
 
 
@@ -20,8 +22,10 @@ def parse_size(text: str) -> int:
             f"expected a size with its unit, one of {', '.join(_UNITS)}, as in 85MiB; got {text!r}"
         )
     size = round(float(match[1]) * _UNITS[match[2]])
-    if size <= 0:
-        raise ArgumentTypeError(f"expected a size above 0, got {text!r}")
+    if not 0 < size <= MAX_OBJECT_BYTES:
+        raise ArgumentTypeError(
+            f"expected a size above 0 and at most {format_size(MAX_OBJECT_BYTES)}, got {text!r}"
+        )
     return size
 
 

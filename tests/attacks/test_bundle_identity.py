@@ -45,6 +45,13 @@ def test_wrong_owner(host: Host, bundle: Path) -> None:
     assert start.loaded_nothing
 
 
+def test_another_model_of_the_same_owner_in_its_place(host: Host, bundle: Path) -> None:
+    """With one model's folder in another's place, a floor on versions would mean nothing."""
+    start = host.start(bundle, model_id="other", model_key=KEYS.model_key)
+    assert (start.status, start.said) == (1, MESSAGE)
+    assert start.loaded_nothing
+
+
 def test_bundle_of_somebody_else_who_has_the_model_key(
     host: Host, chain_folder: ModelFolder, tmp_path: Path
 ) -> None:

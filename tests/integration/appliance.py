@@ -62,7 +62,12 @@ def prepare(folder: Path, **changes: object) -> Path:
     write_bundle(model, keys, bundle, optimization="extended", progress=lambda _: None)
     owner = encode_public_key(keys.owner.public_key()).decode().strip()
     assert len(base64.b64decode(owner)) == 32
-    model_entry = {"bundle": str(bundle), "minimum_version": 1, "owner_public_key": owner}
+    model_entry = {
+        "id": "digits",
+        "bundle": str(bundle),
+        "minimum_version": 1,
+        "owner_public_key": owner,
+    }
     config: dict[str, object] = {
         "format": 1,
         "sgx_mode": "SIM",

@@ -73,7 +73,9 @@ CONFIG: dict[str, object] = {
     "sgx_mode": "SIM",
     "production": False,
     "listen": {"host": "::1", "port": 0, "names": ["localhost"]},
-    "models": [{"bundle": "/b", "minimum_version": 1, "owner_public_key": "A" * 43 + "="}],
+    "models": [
+        {"id": "m", "bundle": "/b", "minimum_version": 1, "owner_public_key": "A" * 43 + "="}
+    ],
     "key_folder": "/k",
     "budget_bytes": 1,
     "workers": 1,

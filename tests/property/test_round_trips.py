@@ -150,6 +150,7 @@ def plans(draw: st.DrawFn) -> Plan:
     dimensions = draw(st.dictionaries(NAMES, st.integers(1, 1000), max_size=3))
     return Plan(
         model_digest="0f" * 32,
+        data_digests=draw(st.sampled_from([(), (("weights.bin", "1e" * 32),)])),
         budget_bytes=draw(st.integers(1, 1 << 40)),
         chunk_bytes=draw(st.integers(1, 1 << 40)),
         dimensions=tuple(sorted(dimensions.items())),

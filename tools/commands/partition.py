@@ -96,9 +96,13 @@ def _partition(options: Namespace) -> int:
 
 def _show(plan: Plan, output: Path, unsized: Sequence[str]) -> None:
     table = Table(
-        title=f"{output}: {len(plan.partitions)} partitions", title_justify="left", box=box.SIMPLE
+        title=f"{output}: {len(plan.partitions)} partitions",
+        title_justify="left",
+        box=box.SIMPLE,
+        pad_edge=False,
+        padding=(0, 1),
     )
-    for heading in ("file", "nodes", "weights", "boundary", "activations", "peak"):
+    for heading in ("file", "nodes", "weights", "boundary", "inside", "peak"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("up to", no_wrap=True)
     for each in plan.partitions:

@@ -138,6 +138,7 @@ class BuildRequest:
             "listen": {"host": "0.0.0.0", "port": self.port, "names": list(self.names)},  # noqa: S104 - a server in its own box
             "models": [
                 {
+                    "id": bundle.facts.model_id,
                     "bundle": bundle.place,
                     "minimum_version": bundle.facts.version,
                     "owner_public_key": owner,

@@ -182,6 +182,7 @@ def _plan(live: Liveness, cuts: Sequence[int], budget_bytes: int | None, chunk_b
     peak = max(partition.peak_bytes for partition in partitions)
     return Plan(
         model_digest="",
+        data_digests=(),
         budget_bytes=peak if budget_bytes is None else budget_bytes,
         chunk_bytes=chunk_bytes,
         dimensions=tuple(sorted(graph.dimensions.items())),

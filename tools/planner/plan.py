@@ -84,6 +84,7 @@ class Plan:
 
     Attributes:
         model_digest: SHA-256 of the whole model's file, in hex; "" before it is known.
+        data_digests: the same of the files beside it that hold its weights, by name.
         budget_bytes: what the plan was made for.
         chunk_bytes: plaintext bytes of an encrypted chunk, the reader's own memory.
         dimensions: sizes that symbolic dimensions were planned with.
@@ -92,6 +93,7 @@ class Plan:
     """
 
     model_digest: str
+    data_digests: tuple[tuple[str, str], ...]
     budget_bytes: int
     chunk_bytes: int
     dimensions: tuple[tuple[str, int], ...]
@@ -108,7 +110,11 @@ class Plan:
         """Gives plan.json's text: the same plan is always the same bytes."""
         content = {
             "format": PLAN_FORMAT,
-            "model": {"file": "model.onnx", "sha256": self.model_digest},
+            "model": {
+                "file": "model.onnx",
+                "sha256": self.model_digest,
+                "data": [{"file": name, "sha256": sha} for name, sha in self.data_digests],
+            },
             "budget_bytes": self.budget_bytes,
             "chunk_bytes": self.chunk_bytes,
             "dimensions": dict(self.dimensions),
@@ -141,9 +147,11 @@ def _read(fields: Fields) -> Plan:
     model = fields.inner("model")
     model.choice("file", ("model.onnx",))
     digest = _read_digest(model)
+    data_digests = model.each("data", lambda f: (f.text("file"), _read_digest(f)), most=MAX_VALUES)
     model.done()
     plan = Plan(
         model_digest=digest,
+        data_digests=data_digests,
         budget_bytes=fields.integer("budget_bytes", least=1, most=MAX_OBJECT_BYTES),
         chunk_bytes=fields.integer("chunk_bytes", least=1, most=MAX_OBJECT_BYTES),
         dimensions=_read_dimensions(fields),

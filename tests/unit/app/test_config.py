@@ -20,7 +20,7 @@ def read(tmp_path: Path, change: dict[str, Any], root: Path = Path("/")) -> Conf
 
 def model(**change: object) -> list[object]:
     owner = "A" * 43 + "="
-    return [{"bundle": "/b", "minimum_version": 1, "owner_public_key": owner, **change}]
+    return [{"id": "m", "bundle": "/b", "minimum_version": 1, "owner_public_key": owner, **change}]
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,7 @@ def model(**change: object) -> list[object]:
         ({"format": 2}, "config.format"),
         ({"sgx_mode": "sim"}, "config.sgx_mode"),
         ({"models": []}, "at least one model"),
+        ({"models": model(id="../m")}, "config.models\\[0\\].id"),
         ({"models": model(bundle="b")}, "expected an absolute path, got 'b'"),
         ({"models": model(bundle="/b\0")}, "holds a NUL"),
         ({"models": model(minimum_version=0)}, "minimum_version"),

@@ -201,3 +201,12 @@ def test_value_that_the_engine_refuses() -> None:
     with pytest.raises(ExecutionError, match="partition 0, bind: strings"):
         runner.run(INPUT)
     assert reader.events == []
+
+
+def test_one_symbolic_dimension_has_one_size_in_all_inputs() -> None:
+    other = spec("o", "batch", 2)
+    parts = [FakePartition(layout([X, other], [Y], ["x", "o"]), b"1")]
+    runner, reader, _ = make(parts, inputs=(X, other))
+    with pytest.raises(InputError, match="dimension 'batch' is 2 here and 1 in another input"):
+        runner.run({**INPUT, "o": np.zeros((2, 2), np.float32)})
+    assert ("weights", 0) not in reader.events

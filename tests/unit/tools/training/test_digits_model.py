@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx  # noqa: TID251 - a look at the file that owes nothing to our own reader
+import onnx
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
