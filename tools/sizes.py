@@ -33,5 +33,6 @@ def format_size(size_bytes: int) -> str:
     """Writes a size with the largest unit that leaves it at 1 or above."""
     for unit in ("GiB", "MiB", "KiB"):
         if size_bytes >= _UNITS[unit]:
-            return f"{size_bytes / _UNITS[unit]:.1f} {unit}"
+            size = size_bytes / _UNITS[unit]
+            return f"{size:.1f} {unit}" if size < 100 else f"{size:.0f} {unit}"
     return f"{size_bytes} B"

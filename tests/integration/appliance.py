@@ -41,9 +41,11 @@ class Appliance:
     def curl(self, path: str, *arguments: str) -> Answer:
         """Sends one request over verified TLS; the body is parsed as JSON."""
         done = subprocess.run(
-            ["curl", "--silent", "--show-error", "--max-time", "30"]
-            + ["--cacert", str(self.certificate), "--write-out", "\n%{http_code}"]
-            + [*arguments, self.url + path],
+            [
+                *("curl", "--silent", "--show-error", "--max-time", "30"),
+                *("--cacert", str(self.certificate), "--write-out", "\n%{http_code}"),
+                *(*arguments, self.url + path),
+            ],
             capture_output=True,
             text=True,
             check=True,
