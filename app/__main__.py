@@ -84,6 +84,7 @@ def _serve(config: Config) -> None:
 def _load_models(config: Config, keys: KeySource) -> Mapping[str, ServedModel]:
     found: dict[str, ServedModel] = {}
     for each in config.models:
+        _say(f"loading {each.bundle}")
         model = _load_model(config, each, keys)
         if model.model_id in found:
             raise ConfigError(str(each.bundle), [f"model {model.model_id!r} is configured twice"])
@@ -100,7 +101,7 @@ def _load_model(config: Config, wanted: ModelConfig, keys: KeySource) -> ServedM
     )
     if manifest.onnxruntime != VERSION and manifest.optimization != "none":
         raise BundleFormatError(
-            f"{wanted.bundle}: optimised for onnxruntime {manifest.onnxruntime}, "
+            f"optimised for onnxruntime {manifest.onnxruntime}, "
             f"this image has {VERSION}; write the bundle again with the image's version"
         )
     identity = manifest.identity

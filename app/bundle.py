@@ -150,7 +150,7 @@ class BundleReader:
         Raises:
             BundleIntegrityError, BundleFormatError: as the single reads do.
         """
-        self._check_sizes()
+        self.check_sizes()
         self.read_card()
         largest = max(sizes.weights_bytes for sizes in self.manifest.partitions)
         buffer = np.empty(largest, dtype=np.uint8)
@@ -158,10 +158,16 @@ class BundleReader:
             self.read_structure(partition)
             self.read_weights(partition, buffer)
 
-    def _check_sizes(self) -> None:
-        """Compares the weights files with the manifest before a buffer of that size is made."""
-        for partition in range(self.partition_count):
-            self._check_size(Kind.WEIGHTS, partition, self.weights_bytes(partition))
+    def check_sizes(self) -> None:
+        """Compares every file's size with what the manifest implies; needs no key.
+
+        Raises:
+            BundleIntegrityError: when one is missing or has another size.
+        """
+        self._check_size(Kind.CARD, 0, self.manifest.card_bytes)
+        for partition, sizes in enumerate(self.manifest.partitions):
+            self._check_size(Kind.STRUCTURE, partition, sizes.structure_bytes)
+            self._check_size(Kind.WEIGHTS, partition, sizes.weights_bytes)
 
     def _check_size(self, kind: Kind, index: int, size_bytes: int) -> None:
         name = ObjectName(kind, index, self.partition_count)

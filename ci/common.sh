@@ -23,6 +23,18 @@ name_missing_packages() {
         "$(echo "$packages" | tr '\n' ' ')" >&2
 }
 
+# Finds out before a build of half a minute what would fail at its end.
+require_port_and_model() {
+    if [ ! -d "partitions/$model" ]; then
+        echo "error: there is no partitions/$model; 'tools/partition.py' makes one" >&2
+        exit 1
+    fi
+    if ! .venv/bin/python -c 'import socket, sys; socket.create_server(("", int(sys.argv[1])))' "$port" 2>/dev/null; then
+        echo "error: port $port is in use; name another: make … PORT=9443" >&2
+        exit 3
+    fi
+}
+
 build_image() {
     step "keys and encrypted bundle"
     [ -e "$keys/$model.key" ] || tools/bundle.py keygen model "$keys/$model.key"

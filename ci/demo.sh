@@ -2,10 +2,16 @@
 # The whole way: partitions, key, bundle, image, occlum run, one picture over TLS, the accuracy table.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 name_missing_packages
+require_port_and_model
+shopt -s nullglob
+pictures=(partitions/"$model"/samples/*.png)
+if [ ${#pictures[@]} = 0 ]; then
+    echo "error: partitions/$model/samples has no picture to send; 'make serve MODEL=$model' serves it" >&2
+    exit 1
+fi
 build_image
 start_appliance
 
-pictures=(partitions/"$model"/samples/*.png)
 picture=${pictures[${#pictures[@]} / 3]}
 step "curl: $picture over verified TLS"
 curl --silent --show-error --fail-with-body --cacert "$certificate" \

@@ -20,13 +20,18 @@ missing() {
     command -v occlum >/dev/null && return
     # The stand-in for occlum: its sandbox and its system call filter.
     command -v bwrap >/dev/null || echo bubblewrap
-    ldconfig -p | grep -q 'libseccomp\.so\.2' || echo libseccomp2
+    has_library 'libseccomp\.so\.2' || echo libseccomp2
     # An interpreter that isn't position-independent can't run in an enclave; a small launcher
     # around the same version's library can, and has to be compiled.
     if ! is_position_independent "$python"; then
         command -v cc >/dev/null || echo gcc libc6-dev
-        ldconfig -p | grep -q 'libpython3\.11\.so' || echo libpython3.11
+        has_library 'libpython3\.11\.so' || echo libpython3.11
     fi
+}
+
+has_library() {
+    # Not grep -q: it leaves at the first match, and pipefail reports the broken pipe of ldconfig.
+    ldconfig -p | grep "$1" >/dev/null
 }
 
 is_position_independent() {
@@ -46,4 +51,4 @@ echo "installing: $(echo "$packages" | tr '\n' ' ')"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 # shellcheck disable=SC2086 # one argument a package
-apt-get install -y -qq --no-install-recommends $packages ca-certificates
+apt-get install -y -qq --no-install-recommends $packages ca-certificates >/dev/null

@@ -2,17 +2,21 @@
 # Keeps the appliance running and prints what to type at it.
 . "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 name_missing_packages
-[ -d "$image/build" ] && [ -n "${KEEP_IMAGE:-}" ] || build_image
+require_port_and_model
+build_image
 start_appliance
 
-cat <<EOT
-
-Copy these; Ctrl-C here stops the appliance.
-
-  curl --cacert $certificate https://localhost:$port/v2/health/ready
-  curl --cacert $certificate https://localhost:$port/v2/models/$model
-  curl --cacert $certificate -F image=@partitions/$model/samples/digit-3-1.png \\
-       https://localhost:$port/v1/models/$model/classify
-EOT
-trap 'stop_appliance; exit 0' INT TERM
+url=https://localhost:$port
+echo
+echo "Copy these; Ctrl-C here stops the appliance."
+echo
+echo "  curl --cacert $certificate $url/v2/health/ready"
+echo "  curl --cacert $certificate $url/v2/models/$model"
+shopt -s nullglob
+for picture in partitions/"$model"/samples/*.png; do
+    echo "  curl --cacert $certificate -F image=@$picture $url/v1/models/$model/classify"
+    break
+done
+echo "  curl --cacert $certificate $url/v2/models/$model/infer -d '{\"inputs\": [{\"name\": …, \"datatype\": \"FP32\", \"shape\": …, \"data\": …}]}'"
+trap 'stop_appliance; echo; echo stopped; exit 0' INT TERM
 wait "$appliance"

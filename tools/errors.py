@@ -35,8 +35,8 @@ class NoFeasiblePlanError(ApplianceError):
         self.required_bytes = required_bytes
         self.budget_bytes = budget_bytes
         super().__init__(
-            f"operator {node!r} alone needs {required_bytes} bytes, the budget is "
-            f"{budget_bytes} bytes; raise the budget"
+            f"operator {node!r} needs {_mib(required_bytes)}, the budget is "
+            f"{_mib(budget_bytes)}; raise the budget"
         )
 
 
@@ -62,3 +62,7 @@ class ImageBuildError(ApplianceError):
 
 class KeyPolicyError(ApplianceError):
     """A key, or the policy that says who may have it, can't be used."""
+
+
+def _mib(size_bytes: int) -> str:
+    return f"{size_bytes} bytes ({size_bytes / (1 << 20):.2f} MiB)"

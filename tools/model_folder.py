@@ -120,7 +120,7 @@ def find_folders(path: Path) -> list[Path]:
         ModelError: when there is none.
     """
     if not path.is_dir():
-        raise ModelError(f"{path}: no such folder; expected one with models, such as partitions/")
+        raise ModelError(f"{path}: isn't a folder; expected one with models, such as partitions/")
     if (path / PLAN_FILE).exists() or (path / MODEL_FILE).exists():
         return [path]
     found = sorted(

@@ -90,7 +90,10 @@ def _add_error_handlers(application: Flask) -> None:
     def appliance_error(error: ApplianceError) -> tuple[Response, int]:
         status = next((code for kind, code in _STATUSES if isinstance(error, kind)), 500)
         if isinstance(error, MemoryBudgetError):
-            return jsonify(error="the request needs more memory than the model's budget"), status
+            return jsonify(
+                error=f"the request needs {error.required_bytes} bytes of model memory, the budget "
+                f"is {error.budget_bytes} bytes; send a smaller one"
+            ), status
         if status == 500:
             _log.error("request failed: %s: %s", type(error).__name__, error)
             return jsonify(error="the model could not be run"), status
@@ -101,7 +104,8 @@ def _add_error_handlers(application: Flask) -> None:
 
     @application.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> tuple[Response, int]:
-        answer = jsonify(error=error.description or error.name)
+        known = {404: "there is no such route", 405: "the route doesn't take this method"}
+        answer = jsonify(error=known.get(error.code or 500) or error.description or error.name)
         # Allow, Retry-After and the like belong to the status.
         for name, value in error.get_headers():
             if name.lower() not in ("content-type", "content-length"):

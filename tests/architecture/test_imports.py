@@ -23,7 +23,7 @@ ROWS: Final = (
     ("tools.graph.*",),
     ("tools.model_folder",),
     ("tools.bundling.*",),
-    ("tools.accuracy.*", "tools.image.*", "tools.training.*", "tools.zoo.*"),
+    ("tools.accuracy.*", "tools.image.*", "tools.training.*"),
     ("tools.commands.*",),
 )
 """A module imports only from rows above its own; `package.*` is a package, free inside itself."""

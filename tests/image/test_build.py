@@ -64,6 +64,7 @@ def test_the_measurement_follows_the_image(instance: TestInstance) -> None:
     assert instance.occlum("print", "mrsigner").out == signer
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_without_a_bom_the_image_is_packed_as_it_is(instance: TestInstance) -> None:
     assert instance.build().status == 0
     (instance.folder / "bom.yaml").unlink()

@@ -15,6 +15,7 @@ from tests.image.instances import WATCHDOG_S, TestInstance, make_instance, path_
 from tools.launcher import ROOT
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_the_environment_comes_from_the_configuration_alone(built: TestInstance) -> None:
     done = built.probe(
         "import json, os; print(json.dumps(dict(os.environ)))", env={"SECRET_OF_THE_HOST": "1"}
@@ -29,6 +30,7 @@ def test_the_environment_comes_from_the_configuration_alone(built: TestInstance)
     assert seen == wanted
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_the_banner_says_simulation_and_what_is_in_force(built: TestInstance) -> None:
     done = built.probe("print('ran')")
     assert done.out == "ran\n"
@@ -90,6 +92,7 @@ def test_too_many_threads_end_the_app(instance: TestInstance) -> None:
     assert "0x1003 Out of TCS" in beyond.err
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_the_layer_keeps_until_the_next_build(instance: TestInstance) -> None:
     assert instance.build().status == 0
     write = "open('/etc/note', 'w').write('x'); open('/bin/probe', 'a').write('# changed')"
@@ -122,6 +125,7 @@ def test_a_changed_configuration_counts_from_the_next_build(instance: TestInstan
     assert instance.probe(look).out == "1\n"
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_a_host_folder_is_seen_only_when_mounted(instance: TestInstance, tmp_path: Path) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
@@ -159,6 +163,7 @@ def test_one_instance_runs_at_a_time_and_sigterm_ends_it(instance: TestInstance)
     assert instance.probe("print('ran')").out == "ran\n"
 
 
+@pytest.mark.usefixtures("sandbox")
 def test_without_an_overlay_the_image_is_copied(
     tmp_path: Path, prefix: Path, sign_key: Path
 ) -> None:

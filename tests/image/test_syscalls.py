@@ -9,6 +9,8 @@ import pytest
 
 from tests.image.instances import TestInstance
 
+pytestmark = pytest.mark.usefixtures("sandbox")
+
 CALLS = """
 import ctypes, errno, json
 libc = ctypes.CDLL(None, use_errno=True)

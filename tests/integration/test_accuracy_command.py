@@ -99,7 +99,7 @@ def test_broken_folder(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nowhere"], "no such folder"),
+        (["nowhere"], "isn't a folder"),
         (["empty"], "no model in it"),
         (["models", "--model", "other"], "no model 'other' there, only chain, shapes"),
     ],

@@ -111,6 +111,8 @@ class _Ladder:
         self._deployed: list[Outputs] = []
 
     def _run_whole(self) -> list[Outputs]:
+        if not self._folder.model_path.is_file():
+            raise AccuracyError(f"{self._folder.model_path}: the whole model is missing")
         try:
             whole = WholeModel(self._folder.model_path, "none")
             return [whole.run(case.inputs) for case in self._cases]
@@ -142,7 +144,7 @@ class _Ladder:
         return BundleReader(target, manifest, keys.model_key)
 
     def _compare(self, name: str, make_reader: Callable[[], Reader], tolerance: float) -> None:
-        criterion = f"≤ {tolerance:g}" if tolerance else "bit-exact"
+        criterion = f"relative ≤ {tolerance:g}" if tolerance else "bit-exact"
         if any(rung.passed is False for rung in self._rungs[1:]):
             self._add(Rung(name, criterion, None, problem="not reached"))
             return

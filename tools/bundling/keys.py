@@ -108,4 +108,6 @@ def _write_new(path: Path, content: bytes, mode: int) -> None:
 
 
 def _exists(path: Path) -> KeyPolicyError:
-    return KeyPolicyError(f"{path} exists and keys are never overwritten; choose another name")
+    return KeyPolicyError(
+        f"{path} exists and keys are never overwritten; use it, or choose another name"
+    )

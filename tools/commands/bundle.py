@@ -24,6 +24,7 @@ from tools.bundling.keys import (
 )
 from tools.bundling.writer import BundleKeys, write_bundle
 from tools.command_line import DONE, parser, progress, run
+from tools.errors import ModelError
 from tools.model_folder import open_folder
 from tools.sizes import format_size
 
@@ -56,8 +57,11 @@ def _parser() -> ArgumentParser:
     commands = found.add_subparsers(required=True, metavar="COMMAND")
     _add_write(commands.add_parser("write", help="encrypt a model's partitions"))
     keygen = commands.add_parser("keygen", help="make a key").add_subparsers(required=True)
-    for kind, action in (("model", _make_model_key), ("owner", _make_owner_key)):
-        each = keygen.add_parser(kind)
+    for kind, action, meaning in (
+        ("model", _make_model_key, "32 bytes that a model's bundles are encrypted with"),
+        ("owner", _make_owner_key, "the key that signs manifests, and its public half"),
+    ):
+        each = keygen.add_parser(kind, help=meaning)
         each.add_argument("file", type=Path, help="the new key, mode 0600; never overwritten")
         each.set_defaults(action=action)
     inspect = commands.add_parser("inspect", help="show what a bundle's manifest says")
@@ -132,6 +136,7 @@ def _make_owner_key(options: Namespace) -> int:
 
 
 def _inspect(options: Namespace) -> int:
+    _require_bundle(options.bundle)
     with (options.bundle / MANIFEST_FILE).open("rb") as file:
         raw = file.read(MAX_MANIFEST_BYTES + 1)
     if len(raw) > MAX_MANIFEST_BYTES:
@@ -141,11 +146,22 @@ def _inspect(options: Namespace) -> int:
     return DONE
 
 
+def _require_bundle(path: Path) -> None:
+    if not (path / MANIFEST_FILE).is_file():
+        raise ModelError(f"{path}: isn't a bundle, there is no {MANIFEST_FILE} in it")
+
+
 def _verify(options: Namespace) -> int:
+    _require_bundle(options.bundle)
     owner = read_public_key(options.owner_public_key)
-    manifest = read_manifest(options.bundle, owner, minimum_version=options.minimum_version)
-    BundleReader(options.bundle, manifest, read_key_file(options.key)).verify()
+    manifest = read_manifest(options.bundle, owner, minimum_version=1)
     identity = manifest.identity
+    if identity.model_version < options.minimum_version:
+        raise ModelError(
+            f"{options.bundle}: version {identity.model_version} is older than "
+            f"{options.minimum_version}"
+        )
+    BundleReader(options.bundle, manifest, read_key_file(options.key)).verify()
     print(
         f"{options.bundle}: {identity.model_id} version {identity.model_version}, "
         f"{len(manifest.partitions)} partitions: signature and every object hold"

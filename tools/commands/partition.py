@@ -10,6 +10,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from app.errors import InputError
 from tools.command_line import DONE, parser, progress, run
 from tools.graph.load import load_model
 from tools.graph.summary import summarize
@@ -80,9 +81,16 @@ def _dimension(text: str) -> tuple[str, int]:
     return name, int(size)
 
 
+def _dimensions(given: Sequence[tuple[str, int]]) -> dict[str, int]:
+    found = dict(given)
+    if len(found) != len(given):
+        raise InputError("--dim: a dimension is given twice")
+    return found
+
+
 def _partition(options: Namespace) -> int:
     model = load_model(options.model)
-    summary = summarize(model, dict(options.dim))
+    summary = summarize(model, _dimensions(options.dim))
     if options.partitions:
         plan = plan_for_count(summary, options.partitions)
     else:

@@ -52,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         description="Builds the enclave image into an Occlum instance.",
     )
     add = parser.add_argument
-    add("--bundle", type=Path, metavar="BUNDLE", help="bundle to put into the image")
+    add("--bundle", type=Path, action=_Once, metavar="BUNDLE", help="bundle to put into the image")
     add("--bundle-folder", type=Path, metavar="DIR", help="host folder of bundles, seen at /host")
     add(
         "--insecure-key-folder",
@@ -62,15 +62,46 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--owner-public-key", type=Path, metavar="FILE", help="who signs the bundles (owner.pub)")
     add("--sign-key", type=Path, metavar="PEM", help="key that signs the enclave; made if missing")
-    add("--mode", choices=("HW", "SIM"), help="default: HW where there is SGX, else SIM")
+    add(
+        "--mode",
+        choices=("HW", "SIM"),
+        help="SGX hardware or simulation; default: HW where there is SGX, else SIM",
+    )
     add("--production", action="store_true", help="refuse everything that weakens security")
     add("--port", type=_port, default=8443, metavar="N", help="TCP port (default 8443)")
-    add("--name", action="append", metavar="NAME", help="name or address that clients use")
+    add(
+        "--name",
+        action="append",
+        metavar="NAME",
+        help="name or address that clients use; may be repeated (localhost, 127.0.0.1)",
+    )
     add("--workers", type=_count, default=4, metavar="N", help="request threads (default 4)")
     add("--inference-threads", type=_count, default=1, metavar="N", help="per session (default 1)")
     add("--budget", type=parse_size, default=0, metavar="SIZE", help="at least this much, as 85MiB")
-    add("-o", "--output", type=Path, default=BUILD / "image", metavar="DIR", help="build/image")
+    add(
+        "-o",
+        "--output",
+        type=Path,
+        default=BUILD / "image",
+        metavar="DIR",
+        help="instance (build/image)",
+    )
     return parser
+
+
+class _Once(argparse.Action):
+    """An option whose second mention would silently replace the first."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
+        if getattr(namespace, self.dest, None) is not None:
+            parser.error(f"{option_string} is given twice; use --bundle-folder for several bundles")
+        setattr(namespace, self.dest, values)
 
 
 def _port(text: str) -> int:
@@ -127,6 +158,7 @@ def build(request: BuildRequest) -> None:
         ImageBuildError: lists every problem of the step that failed.
     """
     served = request.served()
+    request.check_served(served)
     stage = BUILD / "python"
     stage_python(stage / "python-occlum", BUILD / "wheels", _say)
     os.environ[PYTHON_VARIABLE] = str(stage)

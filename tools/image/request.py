@@ -8,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+
+from app.bundle import BundleReader, read_manifest
+from app.errors import BundleError
 from tools.errors import ImageBuildError
 from tools.image.bundle_facts import BundleFacts, read_bundle_facts
 
@@ -112,6 +116,32 @@ class BuildRequest:
             raise ImageBuildError(
                 str(self.bundle_folder), ["holds no *.bundle; put one there and build again"]
             )
+        return found
+
+    def check_served(self, served: list[ServedBundle]) -> None:
+        """Finds out now what would keep the app from starting.
+
+        Raises:
+            ImageBuildError: a bundle that the owner didn't sign or that isn't whole, or a model
+                without a key; lists all.
+        """
+        found = [problem for bundle in served for problem in self._bundle_problems(bundle)]
+        if found:
+            raise ImageBuildError("bundles", found)
+
+    def _bundle_problems(self, bundle: ServedBundle) -> list[str]:
+        found = []
+        if self.owner_public_key is not None:
+            raw = base64.b64decode(_public_key(self.owner_public_key))
+            owner = Ed25519PublicKey.from_public_bytes(raw)
+            try:
+                manifest = read_manifest(bundle.source, owner, minimum_version=1)
+                BundleReader(bundle.source, manifest, bytes(32)).check_sizes()
+            except BundleError as error:
+                found.append(f"{bundle.source}: {error}")
+        folder = self.insecure_key_folder
+        if folder is not None and not (folder / f"{bundle.facts.model_id}.key").is_file():
+            found.append(f"{folder}: holds no {bundle.facts.model_id}.key")
         return found
 
     def budget_of(self, served: list[ServedBundle]) -> int:

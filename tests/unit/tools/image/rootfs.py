@@ -9,6 +9,7 @@ from tools.image.autodep import GLIBC_FOLDER, LibraryFinder
 from tools.image.interpreter import base_interpreter
 
 ET_EXEC = (2).to_bytes(2, "little")
+ET_DYN = (3).to_bytes(2, "little")
 TYPE_OFFSET = 16
 """Where an ELF file says what it is."""
 
@@ -19,6 +20,8 @@ def make_rootfs(root: Path) -> Path:
         (root / name).mkdir(parents=True)
     interpreter = root / "opt" / "interpreter" / "python3"
     shutil.copy(base_interpreter(), interpreter)
+    # Debian's python3 is ET_EXEC; nothing here is started, the checks only read the header.
+    _write_type(interpreter, ET_DYN)
     needs = LibraryFinder().dependencies(base_interpreter(), None)
     assert not needs.missing
     for source, destination in needs.found:
@@ -38,6 +41,10 @@ def write_script(root: Path, first_line: str, mode: int = 0o755) -> None:
 
 def make_fixed_position(path: Path) -> None:
     """Marks an executable as one that isn't position independent."""
+    _write_type(path, ET_EXEC)
+
+
+def _write_type(path: Path, kind: bytes) -> None:
     content = bytearray(path.read_bytes())
-    content[TYPE_OFFSET : TYPE_OFFSET + 2] = ET_EXEC
+    content[TYPE_OFFSET : TYPE_OFFSET + len(kind)] = kind
     path.write_bytes(content)
