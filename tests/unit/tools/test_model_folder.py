@@ -117,5 +117,5 @@ def test_folders_are_found_here_and_one_below(chain_folder: ModelFolder, tmp_pat
 def test_no_folder_is_found(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="no model in it"):
         find_folders(tmp_path)
-    with pytest.raises(ModelError, match="isn.t a folder"):
+    with pytest.raises(ModelError, match="isn't a folder"):
         find_folders(tmp_path / "nowhere")
