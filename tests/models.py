@@ -269,6 +269,16 @@ def heavy_middle(rows: int = 1024) -> onnx.ModelProto:
     return graph.model()
 
 
+def wide_chain(length: int = 6, width: int = 256) -> onnx.ModelProto:
+    """Layers whose weights outweigh their structures, so that cutting saves memory."""
+    graph = Graph()
+    value = graph.input("x", ["batch", width])
+    for index in range(length):
+        value = graph.layer(value, width, out="y" if index == length - 1 else None)
+    graph.output("y", ["batch", width])
+    return graph.model()
+
+
 def classifier(side: int = 8, classes: int = 3) -> onnx.ModelProto:
     """A picture classifier: convolution, pooling, two dense layers."""
     graph = Graph()

@@ -44,6 +44,21 @@ def load_model(path: Path) -> ir.Model:
     return normalized
 
 
+def load_optimized(path: Path) -> ir.Model:
+    """Loads what onnxruntime's optimiser wrote from a checked model, weights in memory.
+
+    Its operators are onnxruntime's own in part, which onnx's checker doesn't know.
+
+    Raises:
+        ModelError: when it can't be normalised.
+    """
+    model = ir.load(path)
+    for value in model.graph.initializers.values():
+        if isinstance(value.const_value, ir.ExternalTensor):
+            value.const_value = ir.Tensor(value.const_value.numpy().copy(), name=value.name)
+    return _normalized(path, model)
+
+
 def _check_readable(path: Path) -> None:
     if path.is_dir():
         raise ModelError(f"{path}: expected an ONNX file, got a folder")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -55,8 +55,16 @@ class Structure:
             into[weight.offset : weight.offset + len(raw)] = np.frombuffer(raw, dtype=np.uint8)
 
 
-def separate(path: Path) -> Structure:
-    """Reads an ONNX file and turns its large initializers into inputs.
+def separate(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> Structure:
+    """Reads a partition and turns its large initializers into inputs.
+
+    Values get names by their place only, so that partitions of the same form
+    have equal graphs, and no name of the model's reaches the run time.
+
+    Args:
+        path: the partition's ONNX file.
+        inputs: its boundary, in the order that the runner will use.
+        outputs: the same.
 
     Raises:
         ModelError: when the file can't be read or a weight's element type can't be bound.
@@ -77,8 +85,47 @@ def separate(path: Path) -> Structure:
         tensors[weights[-1].name] = tensor
         offset += aligned(tensor.nbytes)
         _make_input(graph, value, tensor)
+    _order_boundary(path, graph, inputs, outputs, [weight.name for weight in weights])
+    _forget_names(model)
     data = ir.to_proto(model).SerializeToString(deterministic=True)
     return Structure(data, tuple(weights), offset, tensors)
+
+
+def _order_boundary(
+    path: Path,
+    graph: ir.Graph,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    weights: Sequence[str],
+) -> None:
+    by_name = {value.name: value for value in [*graph.inputs, *graph.outputs]}
+    expected = {*inputs, *outputs}
+    found = by_name.keys() - set(weights)
+    if found != expected:
+        raise ModelError(
+            f"{path}: expected the inputs and outputs {sorted(expected)}, "
+            f"found {sorted(name or '' for name in found)}; it isn't the planned partition"
+        )
+    graph.inputs[:] = [by_name[name] for name in [*inputs, *weights]]
+    graph.outputs[:] = [by_name[name] for name in outputs]
+
+
+def _forget_names(model: ir.Model) -> None:
+    """Numbers all values and nodes; subgraphs keep theirs, which are looked up by name."""
+    graph = model.graph
+    graph.name = "partition"
+    model.graph.doc_string = None
+    model.producer_name = model.producer_version = None
+    for number, value in enumerate(graph.inputs):
+        value.name = f"i{number}"
+    for number, value in enumerate(list(graph.initializers.values())):
+        value.name = f"c{number}"
+    for number, node in enumerate(graph):
+        node.name = f"n{number}"
+        node.doc_string = None
+        for place, output in enumerate(node.outputs):
+            if output.name:
+                output.name = f"v{number}.{place}"
 
 
 def _is_weight(value: ir.Value, tensor: ir.TensorProtocol) -> bool:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from app.errors import InputError
 from app.tensors import ITEM_BYTES, Dimension, TensorSpec
 from tools.errors import ModelError
+from tools.graph.operations import operations
 from tools.planner.summary import GraphSummary, NodeSummary
 
 _DTYPES: Mapping[ir.DataType, str] = {
@@ -23,12 +25,17 @@ def dtype_name(dtype: ir.DataType | None) -> str | None:
     return None if dtype is None else _DTYPES.get(dtype)
 
 
-def summarize(model: ir.Model, dimensions: Mapping[str, int] | None = None) -> GraphSummary:
+def summarize(
+    model: ir.Model,
+    dimensions: Mapping[str, int] | None = None,
+    observed: Mapping[str, TensorSpec] | None = None,
+) -> GraphSummary:
     """Describes a normalised model.
 
     Args:
         model: from `load_model`.
         dimensions: sizes to plan symbolic dimensions with.
+        observed: what a run showed of values that shape inference can't tell.
 
     Raises:
         ModelError: when an input or output isn't a tensor of an element type that is served.
@@ -53,6 +60,12 @@ def summarize(model: ir.Model, dimensions: Mapping[str, int] | None = None) -> G
         if value.const_value is not None
     }
     _check_dimensions(values, dimensions or {})
+    seen = {name: spec.bytes_with({}) or 0 for name, spec in (observed or {}).items()}
+    shapes = _Shapes(values, observed or {}, dimensions or {})
+    nodes = tuple(
+        replace(summary, operations=operations(node, shapes.elements))
+        for summary, node in zip(nodes, graph, strict=True)
+    )
     return GraphSummary(
         nodes=nodes,
         values=values,
@@ -60,7 +73,33 @@ def summarize(model: ir.Model, dimensions: Mapping[str, int] | None = None) -> G
         inputs=tuple(value.name or "" for value in graph.inputs),
         outputs=tuple(value.name or "" for value in graph.outputs),
         dimensions=dict(dimensions or {}),
+        observed_bytes=seen,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Shapes:
+    """Counts the elements of values."""
+
+    values: Mapping[str, TensorSpec]
+    observed: Mapping[str, TensorSpec]
+    dimensions: Mapping[str, int]
+
+    def elements(self, name: str) -> int:
+        spec = self.observed.get(name) or self.values.get(name)
+        size = spec.bytes_with(self.dimensions) if spec else None
+        return 0 if spec is None or size is None else size // ITEM_BYTES[spec.dtype]
+
+
+def describe(model: ir.Model, specs: Mapping[str, TensorSpec]) -> None:
+    """Writes element types and shapes into a model's values."""
+    types = {name: dtype for dtype, name in _DTYPES.items()}
+    for node in model.graph:
+        for value in node.outputs:
+            spec = specs.get(value.name or "")
+            if spec is not None:
+                value.type = ir.TensorType(types[spec.dtype])
+                value.shape = None if spec.shape is None else ir.Shape(spec.shape)
 
 
 def _check_dimensions(values: Mapping[str, TensorSpec], dimensions: Mapping[str, int]) -> None:
