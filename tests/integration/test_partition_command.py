@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,11 +17,21 @@ def source(tmp_path: Path) -> Path:
     return models.save(models.residual(), tmp_path / "residual.onnx")
 
 
-def test_budget(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    target = tmp_path / "partitions" / "residual"
-    assert main([str(source), "-o", str(target), "--budget", "30KiB"]) == 0
+@pytest.fixture
+def wide(tmp_path: Path) -> Path:
+    return models.save(models.wide_chain(), tmp_path / "wide.onnx")
+
+
+def plan_of(folder: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / "plan.json").read_text())
+    return found
+
+
+def test_budget(wide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    target = tmp_path / "partitions" / "wide"
+    assert main([str(wide), "-o", str(target), "--budget", "2200KiB"]) == 0
     plan = json.loads((target / "plan.json").read_text())
-    assert plan["budget_bytes"] == 30 << 10
+    assert plan["budget_bytes"] == 2200 << 10
     assert len(plan["partitions"]) > 1
     assert "predicted peak" in capsys.readouterr().out
     assert set(folders.files(target)) == {
@@ -31,11 +42,57 @@ def test_budget(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     }
 
 
-def test_same_model_and_budget_give_the_same_folder(source: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "options",
+    [
+        [],
+        ["--objective", "partitions"],
+        ["--threads", "2"],
+        ["--optimization", "none"],
+        ["--optimization", "all"],
+    ],
+)
+def test_same_model_and_options_give_the_same_folder(
+    wide: Path, tmp_path: Path, options: list[str]
+) -> None:
     for parent in ("one", "two"):
-        target = tmp_path / parent / "residual"
-        assert main([str(source), "-o", str(target), "--budget", "30KiB", "--quiet"]) == 0
+        target = tmp_path / parent / "wide"
+        words = [str(wide), "-o", str(target), "--budget", "2200KiB", "--quiet", *options]
+        assert main(words) == 0
     assert folders.files(tmp_path / "one") == folders.files(tmp_path / "two")
+    assert plan_of(tmp_path / "one" / "wide")["peak_bytes"] <= 2200 << 10
+
+
+def test_fewest_partitions_are_never_more_than_the_fastest(wide: Path, tmp_path: Path) -> None:
+    counts = {}
+    for objective in ("time", "partitions"):
+        target = tmp_path / objective
+        words = ["--budget", "2200KiB", "--quiet", "--objective", objective]
+        assert main([str(wide), "-o", str(target), *words]) == 0
+        counts[objective] = len(plan_of(target)["partitions"])
+    assert 1 < counts["partitions"] <= counts["time"]
+
+
+def test_large_operators_are_tiled_for_a_budget_and_left_alone_for_a_count(tmp_path: Path) -> None:
+    wide = models.save(models.wide_chain(6, 320), tmp_path / "wide.onnx")
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = ["--optimization", "none", "--quiet"]
+    assert main([str(wide), "-o", str(one), "--budget", "2200KiB", *options]) == 0
+    assert main([str(wide), "-o", str(two), "--partitions", "2", *options]) == 0
+    assert plan_of(one)["tile_bytes"] == (2200 << 10) // 6
+    assert plan_of(one)["partitions"][-1]["nodes"][1] > 12
+    assert plan_of(two)["tile_bytes"] is None
+    assert plan_of(two)["partitions"][-1]["nodes"][1] == 12
+
+
+@pytest.mark.parametrize("optimization", ["none", "extended", "all"])
+def test_optimisation_is_in_the_plan(source: Path, tmp_path: Path, optimization: str) -> None:
+    target = tmp_path / "m"
+    words = ["--optimization", optimization, "--quiet"]
+    assert main([str(source), "-o", str(target), *words]) == 0
+    plan = plan_of(target)
+    assert plan["optimization"] == optimization
+    assert (plan["cpu"] == "any") == (optimization != "all")
 
 
 def test_count_in_place_and_quiet(
@@ -70,6 +127,9 @@ def test_dimension(source: Path, tmp_path: Path) -> None:
         ["--partitions", "-1"],
         ["--partitions", "two"],
         ["--partitions", "2", "--budget", "85MiB"],
+        ["--threads", "0"],
+        ["--objective", "memory"],
+        ["--optimization", "fast"],
         ["--dim", "batch"],
         ["--dim", "batch=0"],
         ["--dim", "=3"],
@@ -103,7 +163,7 @@ def check_refused(
 def test_operator_above_the_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = models.save(models.heavy_middle(), tmp_path / "m.onnx")
     said = check_refused(source, tmp_path, capsys, "--budget", "100KiB")
-    assert "operator 'heavy'" in said
+    assert "operator 'heavy tile " in said, "it was tiled, as far as that goes"
     assert "needs 151" in said
     assert "the budget is 102400 bytes" in said
 

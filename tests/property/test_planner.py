@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from app.errors import InputError
 from app.tensors import TensorSpec
 from tools.errors import NoFeasiblePlanError
-from tools.planner.cuts import plan_for_budget, plan_for_count
 from tools.planner.plan import Plan
+from tools.planner.planner import OBJECTIVES, plan_for_budget, plan_for_count
 from tools.planner.summary import GraphSummary, NodeSummary
 
-SIZES = st.integers(0, 50_000)
+SIZES = st.integers(0, 500_000)
 
 
 @st.composite
@@ -50,20 +50,40 @@ def _spec(name: str, size: int) -> TensorSpec:
     return TensorSpec(name, "uint8", (size,))
 
 
-BUDGETS = st.integers(1, 1_000_000)
+BUDGETS = st.integers(1, 8_000_000)
+"""The structures alone are predicted to take 1 to 3 MB."""
+HOW = st.sampled_from(OBJECTIVES)
 
 
-@settings(max_examples=150)
-@given(graphs(), BUDGETS)
-def test_plan_keeps_its_budget_or_says_what_would_do(graph: GraphSummary, budget: int) -> None:
+@settings(max_examples=200)
+@given(graphs(), BUDGETS, HOW, st.booleans())
+def test_plan_keeps_its_budget_or_says_what_would_do(
+    graph: GraphSummary, budget: int, objective: str, overlap: bool
+) -> None:
     try:
-        plan = plan_for_budget(graph, budget)
+        plan = plan_for_budget(graph, budget, objective=objective, overlap=overlap)
     except NoFeasiblePlanError as error:
         assert error.required_bytes > error.budget_bytes == budget
         assert error.node in {node.name for node in graph.nodes}
-        plan = plan_for_budget(graph, error.required_bytes)
+        plan = plan_for_budget(graph, error.required_bytes, objective=objective, overlap=overlap)
     assert plan.peak_bytes <= plan.budget_bytes
     check_plan(graph, plan)
+
+
+@settings(max_examples=60)
+@given(graphs(), BUDGETS, st.booleans())
+def test_objectives_are_feasible_together_and_keep_what_they_promise(
+    graph: GraphSummary, budget: int, overlap: bool
+) -> None:
+    try:
+        fewest = plan_for_budget(graph, budget, objective="partitions", overlap=overlap)
+    except NoFeasiblePlanError as error:
+        with pytest.raises(NoFeasiblePlanError) as found:
+            plan_for_budget(graph, budget, objective="time", overlap=overlap)
+        assert found.value.required_bytes == error.required_bytes
+        return
+    fastest = plan_for_budget(graph, budget, objective="time", overlap=overlap)
+    assert len(fewest.partitions) <= len(fastest.partitions)
 
 
 @settings(max_examples=100)
@@ -108,25 +128,38 @@ def check_plan(graph: GraphSummary, plan: Plan) -> None:
 def test_larger_budget_never_needs_more_partitions(graph: GraphSummary, a: int, b: int) -> None:
     small, large = sorted((a, b))
     try:
-        plan = plan_for_budget(graph, small)
+        plan = plan_for_budget(graph, small, objective="partitions")
     except NoFeasiblePlanError:
         return
-    assert len(plan_for_budget(graph, large).partitions) <= len(plan.partitions)
+    more = plan_for_budget(graph, large, objective="partitions")
+    assert len(more.partitions) <= len(plan.partitions)
 
 
 @settings(max_examples=60)
-@given(graphs(), BUDGETS)
-def test_names_decide_nothing(graph: GraphSummary, budget: int) -> None:
+@given(graphs(), BUDGETS, BUDGETS)
+def test_what_is_feasible_stays_feasible(graph: GraphSummary, a: int, b: int) -> None:
+    small, large = sorted((a, b))
+    try:
+        plan_for_budget(graph, small)
+    except NoFeasiblePlanError:
+        return
+    plan_for_budget(graph, large)
+
+
+@settings(max_examples=60)
+@given(graphs(), BUDGETS, HOW)
+def test_names_decide_nothing(graph: GraphSummary, budget: int, objective: str) -> None:
     renamed = _renamed(graph)
     try:
-        plan = plan_for_budget(graph, budget)
+        plan = plan_for_budget(graph, budget, objective=objective)
     except NoFeasiblePlanError as error:
         with pytest.raises(NoFeasiblePlanError) as found:
-            plan_for_budget(renamed, budget)
+            plan_for_budget(renamed, budget, objective=objective)
         assert found.value.required_bytes == error.required_bytes
         return
-    other = plan_for_budget(renamed, budget)
-    assert plan == plan_for_budget(graph, budget), "deterministic"
+    other = plan_for_budget(renamed, budget, objective=objective)
+    assert plan == plan_for_budget(graph, budget, objective=objective), "deterministic"
+    assert plan.peak_bytes == other.peak_bytes
     assert [(p.start, p.stop) for p in plan.partitions] == [
         (p.start, p.stop) for p in other.partitions
     ]
@@ -134,7 +167,9 @@ def test_names_decide_nothing(graph: GraphSummary, budget: int) -> None:
         assert [_other(spec.name) for spec in mine.inputs] == [s.name for s in theirs.inputs]
         assert [_other(spec.name) for spec in mine.outputs] == [s.name for s in theirs.outputs]
         assert [_other(name) for name in mine.release] == list(theirs.release)
-        assert mine.peak_bytes == theirs.peak_bytes
+        assert mine.activation_bytes == theirs.activation_bytes
+        assert mine.boundary_bytes == theirs.boundary_bytes
+        assert mine.run_ns == theirs.run_ns
 
 
 def _other(name: str) -> str:

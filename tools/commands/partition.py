@@ -11,12 +11,12 @@ from rich.console import Console
 from rich.table import Table
 
 from app.errors import InputError
+from app.manifest import OPTIMIZATIONS
 from tools.command_line import DONE, parser, progress, run
-from tools.graph.load import load_model
-from tools.graph.summary import summarize
 from tools.model_folder import write_folder
-from tools.planner.cuts import plan_for_budget, plan_for_count
 from tools.planner.plan import Plan
+from tools.planner.planner import OBJECTIVES, plan_for_budget, plan_for_count
+from tools.preparation import prepare, tile_size
 from tools.sizes import format_size, parse_size
 
 DESCRIPTION = """\
@@ -64,6 +64,27 @@ def _parser() -> ArgumentParser:
         metavar="NAME=SIZE",
         help="plan a symbolic dimension with this size instead of 1; may be repeated",
     )
+    found.add_argument(
+        "--objective",
+        choices=OBJECTIVES,
+        default="time",
+        help="what to make small inside the budget: the time of a request (default), or the number "
+        "of partitions",
+    )
+    found.add_argument(
+        "--threads",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="threads that a run will use (1); with one, the next weights are decrypted meanwhile",
+    )
+    found.add_argument(
+        "--optimization",
+        choices=OPTIMIZATIONS,
+        default="extended",
+        help="onnxruntime rewrites done before cutting: extended (default) runs on any CPU, all is "
+        "faster and for CPUs like this one, none changes nothing",
+    )
     found.add_argument("--quiet", action="store_true", help="print nothing but errors")
     return found
 
@@ -89,12 +110,20 @@ def _dimensions(given: Sequence[tuple[str, int]]) -> dict[str, int]:
 
 
 def _partition(options: Namespace) -> int:
-    model = load_model(options.model)
-    summary = summarize(model, _dimensions(options.dim))
+    tile_bytes = None if options.partitions else tile_size(options.budget)
+    prepared = prepare(
+        options.model, options.optimization, _dimensions(options.dim), tile_bytes=tile_bytes
+    )
+    model, summary = prepared.model, prepared.summary
+    overlap = options.threads == 1
+    lanes = options.threads
     if options.partitions:
-        plan = plan_for_count(summary, options.partitions)
+        plan = plan_for_count(summary, options.partitions, overlap=overlap, lanes=lanes)
     else:
-        plan = plan_for_budget(summary, options.budget)
+        plan = plan_for_budget(
+            summary, options.budget, objective=options.objective, overlap=overlap, lanes=lanes
+        )
+    plan = prepared.plan(plan)
     with progress("writing partitions", len(plan.partitions), quiet=options.quiet) as done:
         written = write_folder(options.model, model, plan, options.output, done)
     if not options.quiet:
@@ -110,9 +139,10 @@ def _show(plan: Plan, output: Path, unsized: Sequence[str]) -> None:
         pad_edge=False,
         padding=(0, 1),
     )
-    for heading in ("file", "nodes", "weights", "boundary", "inside", "peak"):
+    for heading in ("file", "nodes", "weights", "boundary", "inside", "time"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("up to", no_wrap=True)
+    total_ns = sum(each.run_ns for each in plan.partitions)
     for each in plan.partitions:
         table.add_row(
             each.file,
@@ -120,7 +150,7 @@ def _show(plan: Plan, output: Path, unsized: Sequence[str]) -> None:
             format_size(each.weights_bytes),
             format_size(each.boundary_bytes),
             format_size(each.activation_bytes),
-            format_size(each.peak_bytes),
+            f"{100 * each.run_ns / total_ns:.0f} %",
             _tail(each.last_node),
         )
     console = Console()

@@ -8,8 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from app.cpu import CLASSES
 from app.fields import FieldError, Fields, parse_json
-from app.manifest import MAX_OBJECT_BYTES, MAX_PARTITIONS, MAX_VALUES
+from app.manifest import (
+    MAX_OBJECT_BYTES,
+    MAX_PARTITIONS,
+    MAX_RUN_NS,
+    MAX_VALUES,
+    OPTIMIZATIONS,
+)
 from app.tensors import TensorSpec, read_spec
 from tools.errors import ModelError
 
@@ -33,8 +40,8 @@ class Partition:
         input_bytes: its own inputs.
         boundary_bytes: tensors that live across its start.
         activation_bytes: most bytes of tensors that it makes, live at one moment.
-        peak_bytes: predicted: the shared weights buffer, the reader's chunk with its tag, boundary,
-            activations.
+        session_bytes: predicted size of its resident structure.
+        run_ns: predicted time of computing; only ratios matter.
         digest: SHA-256 of its ONNX file, in hex; empty until it is written.
     """
 
@@ -50,7 +57,8 @@ class Partition:
     input_bytes: int
     boundary_bytes: int
     activation_bytes: int
-    peak_bytes: int
+    session_bytes: int
+    run_ns: int
     digest: str = ""
 
     @property
@@ -74,7 +82,8 @@ class Partition:
             "input_bytes": self.input_bytes,
             "boundary_bytes": self.boundary_bytes,
             "activation_bytes": self.activation_bytes,
-            "peak_bytes": self.peak_bytes,
+            "session_bytes": self.session_bytes,
+            "run_ns": self.run_ns,
         }
 
 
@@ -85,7 +94,12 @@ class Plan:
     Attributes:
         model_digest: SHA-256 of the whole model's file, in hex; "" before it is known.
         data_digests: the same of the files beside it that hold its weights, by name.
+        optimization: what onnxruntime rewrote before the cuts: a key of `OPTIMIZATIONS`.
+        cpu: the class of CPU that those rewrites are for, of `app.cpu.CLASSES`.
+        tile_bytes: operators with more weights were tiled before the cuts; None: none were.
         budget_bytes: what the plan was made for.
+        peak_bytes: predicted peak over the whole run.
+        request_ns: predicted time of a request; only ratios matter.
         chunk_bytes: plaintext bytes of an encrypted chunk, the reader's own memory.
         dimensions: sizes that symbolic dimensions were planned with.
         inputs, outputs: the whole model's tensors.
@@ -94,17 +108,17 @@ class Plan:
 
     model_digest: str
     data_digests: tuple[tuple[str, str], ...]
+    optimization: str
+    cpu: str
+    tile_bytes: int | None
     budget_bytes: int
+    peak_bytes: int
+    request_ns: int
     chunk_bytes: int
     dimensions: tuple[tuple[str, int], ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     partitions: tuple[Partition, ...]
-
-    @property
-    def peak_bytes(self) -> int:
-        """Predicted peak over the whole run."""
-        return max(partition.peak_bytes for partition in self.partitions)
 
     def to_text(self) -> str:
         """Gives plan.json's text: the same plan is always the same bytes."""
@@ -115,7 +129,12 @@ class Plan:
                 "sha256": self.model_digest,
                 "data": [{"file": name, "sha256": sha} for name, sha in self.data_digests],
             },
+            "optimization": self.optimization,
+            "cpu": self.cpu,
+            "tile_bytes": self.tile_bytes,
             "budget_bytes": self.budget_bytes,
+            "peak_bytes": self.peak_bytes,
+            "request_ns": self.request_ns,
             "chunk_bytes": self.chunk_bytes,
             "dimensions": dict(self.dimensions),
             "inputs": [spec.to_json() for spec in self.inputs],
@@ -152,7 +171,12 @@ def _read(fields: Fields) -> Plan:
     plan = Plan(
         model_digest=digest,
         data_digests=data_digests,
+        optimization=fields.choice("optimization", OPTIMIZATIONS),
+        cpu=fields.choice("cpu", CLASSES),
+        tile_bytes=_read_tile_bytes(fields),
         budget_bytes=fields.integer("budget_bytes", least=1, most=MAX_OBJECT_BYTES),
+        peak_bytes=fields.integer("peak_bytes", least=0, most=MAX_OBJECT_BYTES),
+        request_ns=fields.integer("request_ns", least=0, most=MAX_RUN_NS),
         chunk_bytes=fields.integer("chunk_bytes", least=1, most=MAX_OBJECT_BYTES),
         dimensions=_read_dimensions(fields),
         inputs=fields.each("inputs", read_spec, most=MAX_VALUES),
@@ -169,6 +193,12 @@ def _read_dimensions(fields: Fields) -> tuple[tuple[str, int], ...]:
     found = tuple((name, inner.integer(name, least=1, most=1 << 31)) for name in names)
     inner.done()
     return found
+
+
+def _read_tile_bytes(fields: Fields) -> int | None:
+    if fields.take_null("tile_bytes"):
+        return None
+    return fields.integer("tile_bytes", least=1, most=MAX_OBJECT_BYTES)
 
 
 def _read_digest(fields: Fields) -> str:
@@ -197,7 +227,8 @@ def _read_partition(fields: Fields) -> Partition:
         input_bytes=fields.integer("input_bytes", least=0, most=MAX_OBJECT_BYTES),
         boundary_bytes=fields.integer("boundary_bytes", least=0, most=MAX_OBJECT_BYTES),
         activation_bytes=fields.integer("activation_bytes", least=0, most=MAX_OBJECT_BYTES),
-        peak_bytes=fields.integer("peak_bytes", least=0, most=MAX_OBJECT_BYTES),
+        session_bytes=fields.integer("session_bytes", least=0, most=MAX_OBJECT_BYTES),
+        run_ns=fields.integer("run_ns", least=0, most=MAX_RUN_NS),
         digest=_read_digest(fields),
     )
     fields.choice("file", (partition.file,))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.tensors import TensorSpec
 
@@ -18,6 +18,7 @@ class NodeSummary:
         inputs: names of the values it reads, those captured by its subgraphs too.
         outputs: names of the values it makes.
         weights: names of the initializers it reads.
+        operations: multiplications and additions of one run, as far as they are known.
     """
 
     name: str
@@ -25,6 +26,7 @@ class NodeSummary:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     weights: tuple[str, ...]
+    operations: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,7 @@ class GraphSummary:
         weight_bytes: size of every initializer.
         inputs, outputs: names of the model's inputs and outputs.
         dimensions: sizes to plan symbolic dimensions with; the others count as 1.
+        observed_bytes: sizes seen in a run, for values that shape inference can't tell.
     """
 
     nodes: tuple[NodeSummary, ...]
@@ -46,9 +49,12 @@ class GraphSummary:
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     dimensions: Mapping[str, int]
+    observed_bytes: Mapping[str, int] = field(default_factory=dict)
 
     def value_bytes(self, name: str) -> int:
         """Gives a value's size in bytes; 0 when shape inference couldn't tell it."""
+        if name in self.observed_bytes:
+            return self.observed_bytes[name]
         spec = self.values.get(name)
         return (spec.bytes_with(self.dimensions) or 0) if spec else 0
 
@@ -58,5 +64,6 @@ class GraphSummary:
         return tuple(
             name
             for name in made
-            if name not in self.values or self.values[name].bytes_with(self.dimensions) is None
+            if name not in self.observed_bytes
+            and (name not in self.values or self.values[name].bytes_with(self.dimensions) is None)
         )

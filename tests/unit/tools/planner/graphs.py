@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app.tensors import TensorSpec
 from tools.planner.summary import GraphSummary, NodeSummary
 
@@ -27,3 +29,19 @@ GRAPH = GraphSummary(
     outputs=("y", "side"),
     dimensions={},
 )
+
+
+def chain(weights: Sequence[int], value_bytes: int = 1) -> GraphSummary:
+    """Nodes one after another with weights of these sizes."""
+    names = [f"v{index}" for index in range(len(weights) + 1)]
+    return GraphSummary(
+        tuple(
+            NodeSummary(f"n{i}", "Op", (names[i],), (names[i + 1],), (f"w{i}",))
+            for i in range(len(weights))
+        ),
+        {name: TensorSpec(name, "uint8", ("n", value_bytes)) for name in names},
+        {f"w{index}": size for index, size in enumerate(weights)},
+        (names[0],),
+        (names[-1],),
+        {},
+    )

@@ -7,12 +7,13 @@ from typing import Any
 
 import pytest
 
+from app.objects import TAG_BYTES
 from tests import folders
 from tests.unit.tools.planner.graphs import GRAPH
 from tools.errors import ModelError
 from tools.model_folder import ModelFolder
-from tools.planner.cuts import plan_for_count
 from tools.planner.plan import read_plan
+from tools.planner.planner import plan_for_count
 
 
 def test_text_is_deterministic_and_ends_with_a_newline(chain_folder: ModelFolder) -> None:
@@ -40,6 +41,11 @@ EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "file outside": (lambda p: first(p).update(file="../x.onnx"), "file"),
     "model elsewhere": (lambda p: p["model"].update(file="/etc/passwd"), "file"),
     "no digest": (lambda p: first(p).update(sha256=""), "64 hex digits"),
+    "unknown optimisation": (lambda p: p.update(optimization="fast"), "optimization"),
+    "unknown CPU": (lambda p: p.update(cpu="sparc"), "cpu"),
+    "tiles of nothing": (lambda p: p.update(tile_bytes=0), "tile_bytes"),
+    "no tiles": (lambda p: p.pop("tile_bytes"), "tile_bytes"),
+    "negative time": (lambda p: first(p).update(run_ns=-1), "run_ns"),
     "dimension 0": (lambda p: p.update(dimensions={"n": 0}), "dimensions"),
 }
 
@@ -63,7 +69,11 @@ def test_file_that_is_no_plan(tmp_path: Path, content: bytes | None, said: str) 
         read_plan(path)
 
 
-def test_peak_is_the_largest_of_all() -> None:
+def test_budget_of_a_counted_plan_is_its_peak() -> None:
     plan = plan_for_count(GRAPH, 4)
-    assert plan.peak_bytes == max(each.peak_bytes for each in plan.partitions)
+    structures = sum(each.session_bytes for each in plan.partitions)
+    weights = max(each.weights_bytes for each in plan.partitions)
+    working = max(each.boundary_bytes + each.activation_bytes for each in plan.partitions)
+    chunk = plan.chunk_bytes + TAG_BYTES
+    assert plan.peak_bytes == structures + weights + working + chunk
     assert json.loads(plan.to_text())["budget_bytes"] == plan.peak_bytes

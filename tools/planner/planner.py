@@ -1,0 +1,183 @@
+"""Makes a plan: chooses cuts with one of the objectives and describes the partitions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+from app.cpu import ANY
+from app.limits import KIB, MIB
+from app.objects import TAG_BYTES
+from app.schedule import Stage, batch_bytes, make_schedule
+from tools.errors import NoFeasiblePlanError
+from tools.planner.cost import (
+    PARTITION_NS,
+    SESSION_BYTES,
+    activation_bytes,
+    node_times,
+    session_bytes,
+)
+from tools.planner.fastest import fastest_cuts
+from tools.planner.fewest import counted_cuts, fewest_cuts
+from tools.planner.liveness import Liveness
+from tools.planner.plan import Partition, Plan
+from tools.planner.summary import GraphSummary
+
+OBJECTIVES: Final = ("time", "partitions")
+
+
+def plan_for_budget(
+    graph: GraphSummary,
+    budget_bytes: int,
+    *,
+    objective: str = "time",
+    overlap: bool = True,
+    lanes: int = 1,
+    lock_step: int = 1,
+) -> Plan:
+    """Partitions a graph so that its predicted peak stays within a budget.
+
+    Args:
+        graph: a checked graph with at least one node.
+        budget_bytes: bound on all memory of the model: structures, weights, the reader's chunk,
+            boundary tensors and activations.
+        objective: "time" for the fastest request, "partitions" for the fewest partitions.
+        overlap: whether a core is free to decrypt while another computes.
+        lanes: threads that decrypt one partition together; each has a chunk of its own.
+        lock_step: requests of one batch; the boundary tensors of all of them have to fit.
+
+    Raises:
+        NoFeasiblePlanError: when no cuts can do it; names the operator that needs most.
+    """
+    live = Liveness(graph)
+    room_bytes = budget_bytes - lanes * _chunk_reserve(budget_bytes)
+    if objective == "time":
+        cuts = fastest_cuts(live, room_bytes, overlap=overlap, lock_step=lock_step)
+    else:
+        cuts = fewest_cuts(live, room_bytes)
+    if cuts is None:
+        raise _no_feasible_plan(live, budget_bytes, lanes)
+    chunk_bytes = chunk_size(budget_bytes)
+    return _Assembly(live, cuts, chunk_bytes, overlap, lanes, lock_step).plan(budget_bytes)
+
+
+def plan_for_count(
+    graph: GraphSummary, count: int, *, overlap: bool = True, lanes: int = 1
+) -> Plan:
+    """Partitions a graph into an exact number of partitions with weights spread evenly.
+
+    The plan's budget is what they need at the least.
+
+    Raises:
+        InputError: when the graph can't be cut into that many.
+    """
+    live = Liveness(graph)
+    cuts = counted_cuts(live, count)
+    heaviest = max(live.weights_bytes(*each) for each in pairwise(cuts))
+    return _Assembly(live, cuts, chunk_size(heaviest), overlap, lanes).plan(None)
+
+
+def chunk_size(budget_bytes: int) -> int:
+    """Gives the encrypted chunk's size: 1 MiB decrypts fastest, a small budget affords less."""
+    return 1 << ((_chunk_reserve(budget_bytes) - TAG_BYTES).bit_length() - 1)
+
+
+def _chunk_reserve(budget_bytes: int) -> int:
+    """A chunk and its tag: a 64th of the budget, so that the rest never shrinks as it grows."""
+    return max(16 * KIB, min(MIB, budget_bytes // 64)) + TAG_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class _Assembly:
+    """Describes the partitions that given cuts make."""
+
+    live: Liveness
+    cuts: Sequence[int]
+    chunk_bytes: int
+    overlap: bool
+    lanes: int
+    lock_step: int = 1
+
+    def plan(self, budget_bytes: int | None) -> Plan:
+        graph = self.live.graph
+        partitions = self._partitions()
+        stages = [
+            Stage(
+                each.weights_bytes,
+                batch_bytes(
+                    each.boundary_bytes,
+                    self.live.crossing_bytes(each.stop),
+                    each.activation_bytes,
+                    self.lock_step,
+                ),
+                each.run_ns * self.lock_step,
+            )
+            for each in partitions
+        ]
+        working = max(stage.working_bytes for stage in stages)
+        fixed = self.lanes * (self.chunk_bytes + TAG_BYTES)
+        fixed += sum(each.session_bytes for each in partitions)
+        budget = budget_bytes or fixed + working + max(stage.weights_bytes for stage in stages)
+        schedule = make_schedule(stages, budget - fixed, overlap=self.overlap)
+        held = schedule.weights_bytes(stages) if schedule else 0
+        return Plan(
+            model_digest="",
+            data_digests=(),
+            optimization="none",
+            cpu=ANY,
+            tile_bytes=None,
+            budget_bytes=budget,
+            peak_bytes=fixed + held + working,
+            request_ns=schedule.request_ns if schedule else 0,
+            chunk_bytes=self.chunk_bytes,
+            dimensions=tuple(sorted(graph.dimensions.items())),
+            inputs=tuple(graph.values[name] for name in graph.inputs),
+            outputs=tuple(graph.values[name] for name in graph.outputs),
+            partitions=partitions,
+        )
+
+    def _partitions(self) -> tuple[Partition, ...]:
+        times = node_times(self.live)
+        return tuple(
+            self._partition(index, start, stop, sum(times[start:stop]) + PARTITION_NS)
+            for index, (start, stop) in enumerate(pairwise(self.cuts))
+        )
+
+    def _partition(self, index: int, start: int, stop: int, run_ns: int) -> Partition:
+        live, graph = self.live, self.live.graph
+        return Partition(
+            index=index,
+            start=start,
+            stop=stop,
+            first_node=graph.nodes[start].name,
+            last_node=graph.nodes[stop - 1].name,
+            inputs=tuple(graph.values[name] for name in live.inputs(start, stop)),
+            outputs=tuple(graph.values[name] for name in live.outputs(start, stop)),
+            release=tuple(live.released(start, stop)),
+            weights_bytes=live.weights_bytes(start, stop),
+            input_bytes=sum(live.size(name) for name in live.inputs(start, stop)),
+            boundary_bytes=live.crossing_bytes(start),
+            activation_bytes=activation_bytes(live, start, stop),
+            session_bytes=session_bytes(start, stop),
+            run_ns=run_ns,
+        )
+
+
+def _no_feasible_plan(live: Liveness, budget_bytes: int, lanes: int) -> NoFeasiblePlanError:
+    """Names the operator that needs most, and a budget that would do for the model."""
+    stretches = live.stretches()
+    working = {
+        each: live.crossing_bytes(each[0]) + activation_bytes(live, *each) for each in stretches
+    }
+    start, stop = max(stretches, key=lambda each: live.weights_bytes(*each) + working[each])
+    node = max(range(start, stop), key=lambda index: live.weights_bytes(index, index + 1))
+    structures = session_bytes(0, len(live.graph.nodes)) + SESSION_BYTES * (len(stretches) - 1)
+    weights = max(live.weights_bytes(*each) for each in stretches)
+    least = weights + max(working.values()) + structures
+    required = least
+    # The chunk grows with the budget, far slower than it.
+    while (more := least + lanes * _chunk_reserve(required)) > required:
+        required = more
+    return NoFeasiblePlanError(live.graph.nodes[node].name, required, budget_bytes)
