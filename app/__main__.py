@@ -16,6 +16,7 @@ from typing import Final
 from app import __version__
 from app.bundle import BundleReader, read_manifest
 from app.config import DEFAULT_PATH, Config, ModelConfig, read_config
+from app.cpu import ANY, this_cpu
 from app.engine import VERSION, OrtEngine
 from app.errors import ApplianceError, BundleFormatError, ConfigError
 from app.keys import FolderKeySource, KeySource
@@ -104,16 +105,27 @@ def _load_model(config: Config, wanted: ModelConfig, keys: KeySource) -> ServedM
             f"optimised for onnxruntime {manifest.onnxruntime}, "
             f"this image has {VERSION}; write the bundle again with the image's version"
         )
+    if manifest.cpu not in (ANY, cpu := this_cpu()):
+        raise BundleFormatError(
+            f"{wanted.bundle}: optimised for CPUs of the class {manifest.cpu}, this one is {cpu}; "
+            "partition the model with '--optimization extended' for any, or on such a CPU"
+        )
     identity = manifest.identity
-    reader = BundleReader(wanted.bundle, manifest, keys.model_key(identity.model_id))
+    # With one computing thread another core is free to decrypt meanwhile; with more, decrypting
+    # on as many threads before a partition runs is faster than competing with it.
+    overlap = config.inference_threads == 1
+    lanes = 1 if overlap else config.inference_threads
+    model_key = keys.model_key(identity.model_id)
+    reader = BundleReader(wanted.bundle, manifest, model_key, lanes=lanes)
     # Every object is authenticated before anything is loaded.
     reader.verify()
     card = reader.read_card()
     engine = OrtEngine(config.inference_threads)
-    runner = Runner(reader, engine, config.budget_bytes, card.inputs, card.outputs)
+    runner = Runner(reader, engine, config.budget_bytes, card.inputs, card.outputs, overlap=overlap)
     _say(
         f"model {identity.model_id} version {identity.model_version}: "
-        f"{reader.partition_count} partitions, every object authenticated"
+        f"{reader.partition_count} partitions, every object authenticated, "
+        f"{len(runner.schedule.pinned)} of them kept in memory"
     )
     return ServedModel(identity.model_id, identity.model_version, card, runner)
 

@@ -13,6 +13,8 @@ A failure of 1, 2, 4, 5 or an old version is one `BundleIntegrityError`.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor, wait
+from itertools import pairwise
 from pathlib import Path
 from typing import BinaryIO, Final
 
@@ -36,6 +38,7 @@ from app.objects import (
     Kind,
     ObjectName,
     associated_data,
+    chunk_count,
     chunk_nonce,
     ciphertext_bytes,
     object_key,
@@ -81,14 +84,24 @@ def read_manifest(
 class BundleReader:
     """Reads the objects of one bundle whose manifest is verified.
 
-    It owns one chunk of scratch memory and is used by one thread at a time.
+    It owns a chunk of scratch memory for every lane and is used by one thread at a time.
+
+    Args:
+        folder: the bundle.
+        manifest: from `read_manifest`.
+        model_key: 32 bytes.
+        lanes: threads that decrypt parts of one object at the same time, the caller's included.
     """
 
-    def __init__(self, folder: Path, manifest: Manifest, model_key: bytes) -> None:
+    def __init__(
+        self, folder: Path, manifest: Manifest, model_key: bytes, *, lanes: int = 1
+    ) -> None:
         self.manifest = manifest
         self._folder = folder
         self._model_key = model_key
-        self._scratch = np.empty(manifest.chunk_bytes + TAG_BYTES, dtype=np.uint8)
+        chunk_bytes = manifest.chunk_bytes + TAG_BYTES
+        self._scratch = [np.empty(chunk_bytes, dtype=np.uint8) for _ in range(lanes)]
+        self._helpers = ThreadPoolExecutor(lanes - 1, "decrypt") if lanes > 1 else None
 
     @property
     def partition_count(self) -> int:
@@ -98,7 +111,7 @@ class BundleReader:
     @property
     def scratch_bytes(self) -> int:
         """The reader's own memory, which counts against the budget."""
-        return self._scratch.nbytes
+        return sum(scratch.nbytes for scratch in self._scratch)
 
     def weights_bytes(self, partition: int) -> int:
         """Gives the size of a partition's weights object in bytes."""
@@ -187,26 +200,48 @@ class BundleReader:
     def _decrypt(self, kind: Kind, index: int, into: NDArray[np.uint8]) -> None:
         name = ObjectName(kind, index, self.partition_count)
         try:
-            with (self._folder / name.file).open("rb", buffering=0) as file:
-                self._decrypt_file(file, name, into)
+            self._decrypt_lanes(name, into)
         except (OSError, InvalidTag) as error:
             into[:] = 0
             raise BundleIntegrityError from error
 
-    def _decrypt_file(self, file: BinaryIO, name: ObjectName, into: NDArray[np.uint8]) -> None:
+    def _decrypt_lanes(self, name: ObjectName, into: NDArray[np.uint8]) -> None:
+        """Gives every lane an equal share of the chunks; all must end before one may raise."""
+        count = chunk_count(into.nbytes, self.manifest.chunk_bytes)
+        lanes = min(len(self._scratch), count)
+        bounds = [count * lane // lanes for lane in range(lanes + 1)]
+        others = [
+            self._helpers.submit(self._decrypt_chunks, name, into, range(*each), scratch)
+            for each, scratch in zip(pairwise(bounds[1:]), self._scratch[1:], strict=False)
+            if self._helpers is not None
+        ]
+        try:
+            self._decrypt_chunks(name, into, range(bounds[0], bounds[1]), self._scratch[0])
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
+
+    def _decrypt_chunks(
+        self,
+        name: ObjectName,
+        into: NDArray[np.uint8],
+        chunks: range,
+        scratch: NDArray[np.uint8],
+    ) -> None:
         identity, chunk_bytes = self.manifest.identity, self.manifest.chunk_bytes
-        if file.seek(0, 2) != ciphertext_bytes(into.nbytes, chunk_bytes):
-            raise InvalidTag
-        file.seek(0)
         cipher = object_key(self._model_key, identity.bundle_id, name)
         bound = associated_data(identity, name, into.nbytes)
-        # An empty object still has one chunk: its tag.
-        for chunk, start in enumerate(range(0, max(1, into.nbytes), chunk_bytes)):
-            plain = into[start : start + chunk_bytes]
-            ciphertext = self._scratch[: plain.nbytes + TAG_BYTES]
-            if _read_into(file, ciphertext) != ciphertext.nbytes:
+        with (self._folder / name.file).open("rb", buffering=0) as file:
+            if file.seek(0, 2) != ciphertext_bytes(into.nbytes, chunk_bytes):
                 raise InvalidTag
-            cipher.decrypt_into(chunk_nonce(chunk), ciphertext.data, bound, plain.data)
+            file.seek(chunks.start * (chunk_bytes + TAG_BYTES))
+            for chunk in chunks:
+                plain = into[chunk * chunk_bytes : (chunk + 1) * chunk_bytes]
+                ciphertext = scratch[: plain.nbytes + TAG_BYTES]
+                if _read_into(file, ciphertext) != ciphertext.nbytes:
+                    raise InvalidTag
+                cipher.decrypt_into(chunk_nonce(chunk), ciphertext.data, bound, plain.data)
 
 
 def _read_into(file: BinaryIO, buffer: NDArray[np.uint8]) -> int:

@@ -7,8 +7,10 @@ run time: the graphs were optimised when the bundle was written.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +44,16 @@ _ELEMENT_TYPES: Final[Mapping[str, int]] = {
     "complex128": 15,
     "bfloat16": 16,
 }
+_NEXT_POWER_OF_TWO: Final = 0
+"""Value of onnxruntime's ArenaExtendStrategy."""
+
+_ARENA_BYTES: Final = 16 << 20
+"""First region of the allocator. Regions of the size of each request fragment: DenseNet-121 then
+touches 40 MB where this way touches 13."""
+
+_ARENA_WASTE_BYTES: Final = 64
+"""Most bytes that an allocation may be larger than asked for."""
+
 _LEVELS: Final = {
     "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
@@ -54,27 +66,38 @@ class EngineError(Exception):
 
 
 class OrtEngine:
-    """Opens sessions that share one set of options.
+    """Opens sessions that share thread pool, allocator and, where graphs are equal, structure.
 
     Args:
-        threads: threads that one run may use; onnxruntime starts `threads - 1` of its own
-            for each session, so the image's thread limit has to count them.
+        threads: threads that one run may use. One needs no pool; more share one pool of the
+            process, whose size the first engine decides.
     """
 
     def __init__(self, threads: int = 1) -> None:
         self._threads = threads
+        self._sessions: dict[bytes, ort.InferenceSession] = {}
+        _prepare_process(threads)
 
     def open(self, graph: bytes, layout: PartitionLayout) -> OrtSession:
-        """Opens a partition.
+        """Opens a partition; equal graphs share one session.
 
         Args:
-            graph: ONNX bytes whose weights are graph inputs.
-            layout: names of its tensors and places of its weights.
+            graph: ONNX bytes whose inputs are the layout's inputs, then its weights, in order,
+                and whose outputs are the layout's, in order. Their names don't matter.
+            layout: the tensors and places of the weights.
 
         Raises:
-            EngineError: when onnxruntime doesn't accept the graph.
+            EngineError: when onnxruntime doesn't accept the graph, or it doesn't fit the layout.
         """
-        return OrtSession(_session(graph, self._options()), layout)
+        digest = hashlib.sha256(graph).digest()
+        session = self._sessions.get(digest)
+        if session is None:
+            session = self._sessions[digest] = _session(graph, self._options())
+        expected = len(layout.inputs) + len(layout.weights), len(layout.outputs)
+        actual = len(session.get_inputs()), len(session.get_outputs())
+        if actual != expected:
+            raise EngineError(f"expected {expected} inputs and outputs, the graph has {actual}")
+        return OrtSession(session, layout)
 
     def wrap(self, array: Array) -> Any:
         """Makes an onnxruntime value over an array; numeric arrays are not copied."""
@@ -93,21 +116,28 @@ class OrtEngine:
 
     def _options(self) -> ort.SessionOptions:
         options = session_options("none", self._threads)
-        # The kernels read weights where the runner put them; an arena would keep
-        # the largest activations of every session for ever.
-        options.enable_cpu_mem_arena = False
+        # An arena and a memory pattern of its own would keep every session's largest activations.
+        options.add_session_config_entry("session.use_env_allocators", "1")
         options.enable_mem_pattern = False
         return options
 
 
 class OrtSession:
-    """One partition's resident structure."""
+    """One partition: a resident structure, and where its weights lie.
+
+    A binding is kept for every buffer that weights come in, so that binding them again costs
+    nothing. Inputs and outputs are bound per run: kept ones would outlive their release.
+    """
 
     def __init__(self, session: ort.InferenceSession, layout: PartitionLayout) -> None:
         self._session = session
         self._layout = layout
-        self._binding = session.io_binding()
-        self._weights_address: int | None = None
+        names = [each.name for each in session.get_inputs()]
+        self._inputs = names[: len(layout.inputs)]
+        self._weights = names[len(layout.inputs) :]
+        self._outputs = [each.name for each in session.get_outputs()]
+        self._bindings: dict[int, ort.IOBinding] = {}
+        self._nothing = ort.OrtValue.ortvalue_from_numpy(np.zeros(1, dtype=np.float32))
 
     def run(self, values: Mapping[str, Any], weights: NDArray[np.uint8]) -> dict[str, Any]:
         """Runs the partition.
@@ -124,45 +154,54 @@ class OrtSession:
             EngineError: when a kernel fails.
         """
         try:
-            self._bind(values, weights)
-            self._session.run_with_iobinding(self._binding)
-            outputs = self._binding.get_outputs()
+            binding = self._binding(weights)
+            for name, spec in zip(self._inputs, self._layout.inputs, strict=True):
+                binding.bind_ortvalue_input(name, values[spec.name])
+            for name in self._outputs:
+                binding.bind_output(name, "cpu")
+            self._session.run_with_iobinding(binding)
+            outputs = binding.get_outputs()
+            self._unbind(binding)
         except Exception as error:
+            self._bindings.clear()
             raise EngineError(str(error)) from error
-        finally:
-            # A kept binding would pin the boundary tensors past their release.
-            self._binding.clear_binding_outputs()
         return dict(zip((spec.name for spec in self._layout.outputs), outputs, strict=True))
 
-    def _bind(self, values: Mapping[str, Any], weights: NDArray[np.uint8]) -> None:
-        self._binding.clear_binding_inputs()
+    def _unbind(self, binding: ort.IOBinding) -> None:
+        """A kept binding would keep the tensors of this run; clearing it would lose the weights."""
+        binding.clear_binding_outputs()
+        for name in self._inputs:
+            binding.bind_ortvalue_input(name, self._nothing)
+
+    def _binding(self, weights: NDArray[np.uint8]) -> ort.IOBinding:
         address = weights.ctypes.data
-        for weight in self._layout.weights:
-            self._binding.bind_input(
-                weight.name,
-                "cpu",
-                0,
-                _ELEMENT_TYPES[weight.dtype],
-                weight.shape,
-                address + weight.offset,
-            )
-        for spec in self._layout.inputs:
-            self._binding.bind_ortvalue_input(spec.name, values[spec.name])
-        for spec in self._layout.outputs:
-            self._binding.bind_output(spec.name, "cpu")
+        binding = self._bindings.get(address)
+        if binding is None:
+            binding = self._bindings[address] = self._session.io_binding()
+            for name, weight in zip(self._weights, self._layout.weights, strict=True):
+                element_type = _ELEMENT_TYPES[weight.dtype]
+                place = address + weight.offset
+                binding.bind_input(name, "cpu", 0, element_type, weight.shape, place)
+        return binding
 
 
 class WholeModel:
     """A model as its owner has it: one session, weights inside. The reference to compare with.
 
     Args:
-        path: the ONNX file, with external data beside it if it has any.
+        model: the ONNX file, with external data beside it if it has any, or its bytes.
         optimization: a key of `app.manifest.OPTIMIZATIONS`.
         threads: threads that one run may use.
+        prepack: whether kernels may copy weights into a form of their own, as onnxruntime does
+            by default; off, the whole model runs the same kernels as the partitions.
     """
 
-    def __init__(self, path: Path, optimization: str, threads: int = 1) -> None:
-        self._session = _session(str(path), session_options(optimization, threads))
+    def __init__(
+        self, model: Path | bytes, optimization: str, threads: int = 1, *, prepack: bool = False
+    ) -> None:
+        _prepare_process(threads)
+        source = model if isinstance(model, bytes) else str(model)
+        self._session = _session(source, session_options(optimization, threads, prepack=prepack))
 
     def run(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Runs the model and gives all its outputs by name.
@@ -178,20 +217,44 @@ class WholeModel:
         return dict(zip(names, outputs, strict=True))
 
 
-def session_options(optimization: str, threads: int) -> ort.SessionOptions:
+def session_options(
+    optimization: str, threads: int, *, prepack: bool = False
+) -> ort.SessionOptions:
     """Makes the options that every session has.
 
-    Prepacking is off: it copies the weights, and the partitions and the whole
-    model then run the same kernels.
+    Prepacking is off by default: it copies the weights.
     """
     options = ort.SessionOptions()
     options.graph_optimization_level = _LEVELS[optimization]
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if threads == 1:
+        options.inter_op_num_threads = options.intra_op_num_threads = 1
+    else:
+        options.use_per_session_threads = False
+    options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
+    # Between two partitions there is time in which spinning threads would keep a core from the
+    # loader.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     return options
+
+
+@cache
+def _prepare_process(threads: int) -> None:
+    """Makes what all sessions of the process share; onnxruntime allows it once."""
+    if threads > 1:
+        ort.set_global_thread_pool_sizes(threads, 1)
+    _shared_allocator()
+
+
+@cache
+def _shared_allocator() -> None:
+    memory = ort.OrtMemoryInfo(
+        "Cpu", ort.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, ort.OrtMemType.DEFAULT
+    )
+    # One region for all activations, so that freed neighbours become one piece again, and no
+    # piece larger than asked for. Pages that were never touched cost nothing.
+    arena = ort.OrtArenaCfg(0, _NEXT_POWER_OF_TWO, _ARENA_BYTES, _ARENA_WASTE_BYTES)
+    ort.create_and_register_allocator(memory, arena)
 
 
 def optimize(source: Path, target: Path, optimization: str) -> None:

@@ -14,7 +14,8 @@
     ├── KeyUnavailableError    the model key can't be had                503
     ├── AttestationError       says which check failed and what to do
     └── ExecutionError         partition index and phase                 500, opaque
-        └── MemoryBudgetError
+        ├── MemoryBudgetError
+        └── CancelledError     a deadline passed or the client left
 
 They are translated in two places only: `app.server` turns them into HTTP
 statuses, `app.__main__` and the command lines in `tools` into exit statuses.
@@ -126,3 +127,10 @@ class MemoryBudgetError(ExecutionError):
         super().__init__(
             partition, phase, f"needs {required_bytes} bytes, the budget is {budget_bytes} bytes"
         )
+
+
+class CancelledError(ExecutionError):
+    """A run was given up between two partitions, because nobody waits for it any more."""
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(partition, "run", "cancelled before it started")

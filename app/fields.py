@@ -93,6 +93,13 @@ class Fields:
             raise FieldError(f"{self.where}: the field {name!r} is missing")
         return self._rest.pop(name)
 
+    def take_null(self, name: str) -> bool:
+        """Takes a field if it is null; says whether it was."""
+        if self._rest.get(name, 0) is not None:
+            return False
+        del self._rest[name]
+        return True
+
     def text(self, name: str, *, longest: int = 1024) -> str:
         """Takes a string of at most `longest` characters."""
         value = self.take(name)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Final, TypeVar
 
+from app.cpu import CLASSES
 from app.errors import BundleFormatError
 from app.fields import FieldError, Fields, parse_json
 from app.limits import MIB
@@ -21,6 +22,7 @@ MAX_MANIFEST_BYTES: Final = 16 * MIB
 """A manifest of 100,000 partitions is about 10 MiB."""
 MAX_PARTITIONS: Final = 100_000
 MAX_OBJECT_BYTES: Final = 1 << 40
+MAX_RUN_NS: Final = 1 << 50
 MIN_CHUNK_BYTES: Final = 4096
 MAX_CHUNK_BYTES: Final = 64 * MIB
 MAX_VALUES: Final = 100_000
@@ -46,6 +48,7 @@ class Manifest:
         identity: model id, version and the bundle's random id.
         onnxruntime: the version whose optimiser wrote the structures.
         optimization: "none", "extended" (runs on any CPU) or "all" (the build machine's CPU class).
+        cpu: the class of CPU that the structures are for: a key of `app.cpu.CLASSES`.
         budget_bytes: the budget that the plan was made for.
         chunk_bytes: plaintext bytes of a chunk.
         card_bytes: plaintext size of the model card.
@@ -55,6 +58,7 @@ class Manifest:
     identity: Identity
     onnxruntime: str
     optimization: str
+    cpu: str
     budget_bytes: int
     chunk_bytes: int
     card_bytes: int
@@ -68,6 +72,7 @@ class Manifest:
             "bundle_id": self.identity.bundle_id.hex(),
             "onnxruntime": self.onnxruntime,
             "optimization": self.optimization,
+            "cpu": self.cpu,
             "budget_bytes": self.budget_bytes,
             "chunk_bytes": self.chunk_bytes,
             "card_bytes": self.card_bytes,
@@ -109,8 +114,11 @@ class PartitionLayout:
         outputs: tensors that later partitions or the caller need.
         release: names that nobody needs after it.
         weights: what its weights object holds.
-        input_bytes: size of its inputs in the request that was planned for.
-        activation_bytes: predicted peak of what it allocates while it runs that request.
+        input_bytes: size of its inputs in the request that the plan was made for.
+        boundary_bytes: tensors of one such request that live across its start.
+        activation_bytes: predicted peak of what it allocates while it runs.
+        session_bytes: predicted size of its resident structure.
+        run_ns: predicted time of computing; only ratios matter.
     """
 
     inputs: tuple[TensorSpec, ...]
@@ -118,7 +126,10 @@ class PartitionLayout:
     release: tuple[str, ...]
     weights: tuple[Weight, ...]
     input_bytes: int
+    boundary_bytes: int
     activation_bytes: int
+    session_bytes: int
+    run_ns: int
 
     def to_json(self) -> dict[str, object]:
         """Gives the form that `parse_structure` reads."""
@@ -131,7 +142,10 @@ class PartitionLayout:
                 for w in self.weights
             ],
             "input_bytes": self.input_bytes,
+            "boundary_bytes": self.boundary_bytes,
             "activation_bytes": self.activation_bytes,
+            "session_bytes": self.session_bytes,
+            "run_ns": self.run_ns,
         }
 
 
@@ -158,6 +172,7 @@ def _read_manifest(fields: Fields) -> Manifest:
         identity=identity,
         onnxruntime=fields.text("onnxruntime", longest=64),
         optimization=fields.choice("optimization", OPTIMIZATIONS),
+        cpu=fields.choice("cpu", CLASSES),
         budget_bytes=fields.integer("budget_bytes", least=1, most=MAX_OBJECT_BYTES),
         chunk_bytes=fields.integer("chunk_bytes", least=MIN_CHUNK_BYTES, most=MAX_CHUNK_BYTES),
         card_bytes=fields.integer("card_bytes", least=1, most=MAX_MANIFEST_BYTES),
@@ -234,7 +249,10 @@ def _read_layout(fields: Fields) -> PartitionLayout:
         release=fields.texts("release", most=MAX_VALUES),
         weights=fields.each("weights", _read_weight, most=MAX_VALUES),
         input_bytes=fields.integer("input_bytes", least=0, most=MAX_OBJECT_BYTES),
+        boundary_bytes=fields.integer("boundary_bytes", least=0, most=MAX_OBJECT_BYTES),
         activation_bytes=fields.integer("activation_bytes", least=0, most=MAX_OBJECT_BYTES),
+        session_bytes=fields.integer("session_bytes", least=0, most=MAX_OBJECT_BYTES),
+        run_ns=fields.integer("run_ns", least=0, most=MAX_RUN_NS),
     )
     fields.done()
     return layout

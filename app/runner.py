@@ -1,8 +1,13 @@
 """Runs a model's partitions one after another inside a byte budget.
 
-For each partition: its weights are decrypted to their end into one owned,
+For each partition: its weights are decrypted to their end into an owned,
 reused buffer, bound without a copy, run, and boundary tensors that nobody
-needs any more are dropped. Structures stay resident.
+needs any more are dropped. Structures stay resident; what is left of the
+budget keeps weights resident too (`app.schedule`), and the next partition's
+weights are decrypted while this one runs (`app.stream`).
+
+Several requests run in lock step: each loaded partition serves all of them
+before the next is loaded, so that loading is paid once.
 
 The runner says what it needs as two protocols and imports neither the bundle
 nor onnxruntime: `app.__main__` and the host's tools supply both.
@@ -18,9 +23,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from app.errors import ApplianceError, ExecutionError, InputError, MemoryBudgetError
+from app.errors import (
+    ApplianceError,
+    CancelledError,
+    ExecutionError,
+    InputError,
+    MemoryBudgetError,
+)
 from app.manifest import PartitionLayout
-from app.tensors import Array, TensorSpec, aligned_buffer
+from app.schedule import Schedule, Stage, batch_bytes, make_schedule
+from app.stream import WeightStream
+from app.tensors import Array, TensorSpec
 
 
 class Reader(Protocol):
@@ -83,13 +96,15 @@ class PartitionTiming:
 
     Attributes:
         partition: its index.
-        load_ns: reading and decrypting its weights, in nanoseconds.
-        run_ns: computing, in nanoseconds.
+        load_ns: reading and decrypting its weights; 0 when they were in memory.
+        wait_ns: the part of it that wasn't hidden behind computing.
+        run_ns: computing, for all requests of the batch.
         weights_bytes: what was decrypted.
     """
 
     partition: int
     load_ns: int
+    wait_ns: int
     run_ns: int
     weights_bytes: int
 
@@ -100,7 +115,7 @@ class RunResult:
 
     Attributes:
         outputs: the whole model's outputs by name.
-        timings: one per partition, in order.
+        timings: one per partition, in order; shared by the requests of a batch.
         peak_bytes: most bytes accounted at any moment.
     """
 
@@ -134,18 +149,24 @@ class _Ledger:
         self.used_bytes -= size_bytes
 
 
+Values = dict[str, Any]
+"""The engine's live values of one request, by name."""
+
+
 class Runner:
     """Runs one model. Used by one thread at a time.
 
     Args:
         reader: gives structures and weights.
         engine: computes.
-        budget_bytes: bound on weights, boundary tensors and activations together.
+        budget_bytes: bound on structures, weights, boundary tensors and activations together.
         inputs, outputs: the whole model's tensors.
+        lock_step: most requests of one batch; room for their boundary tensors is kept.
+        overlap: whether weights are loaded while a partition runs, in a thread of its own.
         clock_ns: a monotonic clock in nanoseconds.
 
     Raises:
-        MemoryBudgetError: when not even the weights buffer fits.
+        MemoryBudgetError: when not even one partition's weights fit.
         BundleError: when a structure can't be read.
         ExecutionError: when a structure can't be opened, or reads what nothing before it makes.
     """
@@ -158,23 +179,28 @@ class Runner:
         inputs: Sequence[TensorSpec],
         outputs: Sequence[TensorSpec],
         *,
+        lock_step: int = 1,
+        overlap: bool = True,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
-        self._reader = reader
         self._engine = engine
         self._inputs = tuple(inputs)
         self._outputs = tuple(outputs)
         self._clock_ns = clock_ns
+        self._lock_step = lock_step
         self._ledger = _Ledger(budget_bytes)
-        sizes = [reader.weights_bytes(index) for index in range(reader.partition_count)]
-        largest = max(sizes)
-        self._ledger.reserve(largest + reader.scratch_bytes, sizes.index(largest), "load")
-        self._weights = aligned_buffer(largest)
-        self._partitions = [self._open(index) for index in range(reader.partition_count)]
+        self._ledger.reserve(reader.scratch_bytes, 0, "load")
+        self._partitions = [self._open(reader, i) for i in range(reader.partition_count)]
         self._check_wiring()
+        sizes = [reader.weights_bytes(index) for index in range(reader.partition_count)]
+        self.schedule = self._make_schedule(sizes, overlap)
+        self._stream = WeightStream(
+            self.schedule, sizes, reader.read_weights, overlap=overlap, clock_ns=clock_ns
+        )
 
-    def _open(self, index: int) -> tuple[PartitionLayout, Session]:
-        layout, graph = self._reader.read_structure(index)
+    def _open(self, reader: Reader, index: int) -> tuple[PartitionLayout, Session]:
+        layout, graph = reader.read_structure(index)
+        self._ledger.reserve(layout.session_bytes, index, "load")
         try:
             return layout, self._engine.open(graph, layout)
         except Exception as error:
@@ -191,43 +217,113 @@ class Runner:
                 there.remove(name)
         _require(there, (spec.name for spec in self._outputs), len(self._partitions) - 1)
 
-    def run(self, inputs: Mapping[str, Array]) -> RunResult:
-        """Runs all partitions for one request.
+    def _make_schedule(self, sizes: Sequence[int], overlap: bool) -> Schedule:
+        stages = self._stages(sizes)
+        room_bytes = self._ledger.budget_bytes - self._ledger.used_bytes
+        schedule = make_schedule(stages, room_bytes, overlap=overlap)
+        largest = sizes.index(max(sizes))
+        if schedule is None:
+            working_bytes = max(stage.working_bytes for stage in stages)
+            required = self._ledger.used_bytes + max(sizes) + working_bytes
+            raise MemoryBudgetError(largest, "load", required, self._ledger.budget_bytes)
+        self._ledger.reserve(schedule.weights_bytes(stages), largest, "load")
+        return schedule
+
+    def _stages(self, sizes: Sequence[int]) -> list[Stage]:
+        layouts = [layout for layout, _ in self._partitions]
+        after = [*(layout.boundary_bytes for layout in layouts[1:]), self._answer_bytes()]
+        return [
+            Stage(
+                size,
+                batch_bytes(
+                    layout.boundary_bytes, after_bytes, layout.activation_bytes, self._lock_step
+                ),
+                layout.run_ns * self._lock_step,
+            )
+            for size, layout, after_bytes in zip(sizes, layouts, after, strict=True)
+        ]
+
+    def _answer_bytes(self) -> int:
+        """Size of the planned request's outputs: as much above the smallest as its inputs are."""
+        inputs, outputs = (
+            sum(spec.bytes_with({}) or 0 for spec in specs)
+            for specs in (self._inputs, self._outputs)
+        )
+        planned = self._partitions[0][0].boundary_bytes
+        return outputs * max(1, -(-planned // inputs) if inputs else 1)
+
+    def close(self) -> None:
+        """Ends the loader's thread; the runner can't be used afterwards."""
+        self._stream.close()
+
+    def run(
+        self, inputs: Mapping[str, Array], *, cancelled: Callable[[], bool] | None = None
+    ) -> RunResult:
+        """Runs all partitions for one request; see `run_batch`."""
+        return self.run_batch([inputs], cancelled=cancelled)[0]
+
+    def run_batch(
+        self,
+        requests: Sequence[Mapping[str, Array]],
+        *,
+        cancelled: Callable[[], bool] | None = None,
+    ) -> list[RunResult]:
+        """Runs all partitions for several requests in lock step.
 
         Args:
-            inputs: one array per model input, of the declared element type and shape.
+            requests: for each, one array per model input, of the declared element type and shape.
+            cancelled: asked before every partition; True gives the whole batch up.
+
+        Returns:
+            One result per request, equal to what it would get alone.
 
         Raises:
-            InputError: for missing, unknown or ill-shaped inputs; nothing was loaded.
+            InputError: for missing, unknown or ill-shaped inputs, or too many requests;
+                nothing was loaded.
             MemoryBudgetError: before a partition that wouldn't fit.
             BundleIntegrityError: when weights don't authenticate.
+            CancelledError: when `cancelled` said so.
             ExecutionError: when a partition fails. The runner stays usable after each.
         """
-        self._check(inputs)
+        self._check(requests)
         fixed_bytes = self._ledger.used_bytes
         self._ledger.peak_bytes = fixed_bytes
         try:
-            return self._run_all(inputs)
+            return self._run_all(requests, cancelled or (lambda: False))
         finally:
             self._ledger.used_bytes = fixed_bytes
 
-    def _check(self, inputs: Mapping[str, Array]) -> None:
+    def _check(self, requests: Sequence[Mapping[str, Array]]) -> None:
+        if not 1 <= len(requests) <= self._lock_step:
+            raise InputError(f"expected 1 to {self._lock_step} requests, got {len(requests)}")
         names = {spec.name for spec in self._inputs}
-        if names != inputs.keys():
-            raise InputError(f"expected the inputs {sorted(names)}, got {sorted(inputs)}")
-        for spec in self._inputs:
-            spec.check(inputs[spec.name])
-        _check_dimensions(self._inputs, inputs)
+        for inputs in requests:
+            if names != inputs.keys():
+                raise InputError(f"expected the inputs {sorted(names)}, got {sorted(inputs)}")
+            for spec in self._inputs:
+                spec.check(inputs[spec.name])
+            _check_dimensions(self._inputs, inputs)
 
-    def _run_all(self, inputs: Mapping[str, Array]) -> RunResult:
-        values: dict[str, Any] = {}
-        self._keep(values, self._wrap(inputs), 0)
+    def _run_all(
+        self, requests: Sequence[Mapping[str, Array]], cancelled: Callable[[], bool]
+    ) -> list[RunResult]:
+        batch: list[Values] = [{} for _ in requests]
+        for values, inputs in zip(batch, requests, strict=True):
+            self._keep(values, self._wrap(inputs), 0)
+        self._stream.begin()
         timings = []
         for index, (layout, session) in enumerate(self._partitions):
-            timings.append(self._run_one(index, layout, session, values))
-            self._drop(values, layout.release)
-        outputs = {spec.name: self._engine.unwrap(values[spec.name]) for spec in self._outputs}
-        return RunResult(outputs, tuple(timings), self._ledger.peak_bytes)
+            if cancelled():
+                raise CancelledError(index)
+            timings.append(self._run_one(index, layout, session, batch))
+        return [
+            RunResult(
+                {spec.name: self._engine.unwrap(values[spec.name]) for spec in self._outputs},
+                tuple(timings),
+                self._ledger.peak_bytes,
+            )
+            for values in batch
+        ]
 
     def _wrap(self, inputs: Mapping[str, Array]) -> dict[str, Any]:
         try:
@@ -236,35 +332,49 @@ class Runner:
             raise ExecutionError(0, "bind", str(error)) from error
 
     def _run_one(
-        self, index: int, layout: PartitionLayout, session: Session, values: dict[str, Any]
+        self, index: int, layout: PartitionLayout, session: Session, batch: Sequence[Values]
     ) -> PartitionTiming:
+        loaded = self._stream.take(index)
         started = self._clock_ns()
-        self._reader.read_weights(index, self._weights)
-        loaded = self._clock_ns()
+        for values in batch:
+            self._compute(index, layout, session, values, loaded.buffer)
+        finished = self._clock_ns()
+        self._stream.release(index)
+        return PartitionTiming(
+            index, loaded.load_ns, loaded.wait_ns, finished - started, loaded.bytes
+        )
+
+    def _compute(
+        self,
+        index: int,
+        layout: PartitionLayout,
+        session: Session,
+        values: Values,
+        weights: NDArray[np.uint8],
+    ) -> None:
         activation_bytes = layout.activation_bytes * self._growth(layout, values)
         self._ledger.reserve(activation_bytes, index, "run")
         try:
-            outputs = session.run(values, self._weights)
+            outputs = session.run(values, weights)
         except ApplianceError:
             raise
         except Exception as error:
             raise ExecutionError(index, "run", str(error)) from error
         self._ledger.release(activation_bytes)
         self._keep(values, outputs, index)
-        size = self._reader.weights_bytes(index)
-        return PartitionTiming(index, loaded - started, self._clock_ns() - loaded, size)
+        self._drop(values, layout.release)
 
     def _growth(self, layout: PartitionLayout, values: Mapping[str, Any]) -> int:
         """How many times larger this request is than the one the plan was made for."""
         actual = sum(self._engine.size_bytes(values[spec.name]) for spec in layout.inputs)
         return max(1, -(-actual // layout.input_bytes)) if layout.input_bytes else 1
 
-    def _keep(self, values: dict[str, Any], new: Mapping[str, Any], partition: int) -> None:
+    def _keep(self, values: Values, new: Mapping[str, Any], partition: int) -> None:
         size_bytes = sum(self._engine.size_bytes(value) for value in new.values())
         self._ledger.reserve(size_bytes, partition, "bind")
         values.update(new)
 
-    def _drop(self, values: dict[str, Any], names: Iterable[str]) -> None:
+    def _drop(self, values: Values, names: Iterable[str]) -> None:
         for name in names:
             self._ledger.release(self._engine.size_bytes(values.pop(name)))
 

@@ -29,6 +29,10 @@ def layout(
     outputs: Sequence[TensorSpec],
     release: Sequence[str] = (),
     activation_bytes: int = 0,
+    *,
+    boundary_bytes: int = 0,
+    session_bytes: int = 0,
+    run_ns: int = 0,
 ) -> PartitionLayout:
     """Describes a partition without weights, planned with a batch of one."""
     return PartitionLayout(
@@ -37,7 +41,10 @@ def layout(
         tuple(release),
         (),
         input_bytes=sum(each.bytes_with({}) or 0 for each in inputs),
+        boundary_bytes=boundary_bytes,
         activation_bytes=activation_bytes,
+        session_bytes=session_bytes,
+        run_ns=run_ns,
     )
 
 

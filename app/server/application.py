@@ -241,6 +241,7 @@ def _timing(timing: PartitionTiming) -> dict[str, object]:
     return {
         "index": timing.partition,
         "load_ms": _ms(timing.load_ns),
+        "wait_ms": _ms(timing.wait_ns),
         "run_ms": _ms(timing.run_ns),
         "weights_bytes": timing.weights_bytes,
     }

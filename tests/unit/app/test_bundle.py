@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from app.bundle import BundleReader, read_manifest
-from app.errors import BundleFormatError
+from app.errors import BundleFormatError, BundleIntegrityError
 from app.objects import Kind, ObjectName, associated_data, chunk_nonce, object_key
 from app.tensors import aligned_buffer
-from tests.folders import KEYS
+from tests.folders import CHUNK_BYTES, KEYS, copy, make_bundle, make_folder
+from tests.graph import Graph
 from tools.accuracy.readers import FolderReader
 from tools.model_folder import ModelFolder
 
@@ -52,13 +55,13 @@ def test_reader_holds_one_chunk_and_a_tag(reader: BundleReader) -> None:
 
 def test_verify_reads_every_object(reader: BundleReader, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    original = BundleReader._decrypt_file
+    original = BundleReader._decrypt_lanes
 
-    def record(self: BundleReader, file: object, name: ObjectName, into: object) -> None:
+    def record(self: BundleReader, name: ObjectName, into: NDArray[np.uint8]) -> None:
         seen.append(name.file)
-        original(self, file, name, into)  # type: ignore[arg-type]
+        original(self, name, into)
 
-    monkeypatch.setattr(BundleReader, "_decrypt_file", record)
+    monkeypatch.setattr(BundleReader, "_decrypt_lanes", record)
     reader.verify()
     folder = reader._folder
     assert sorted(seen) == sorted(path.name for path in folder.glob("*.enc"))
@@ -75,3 +78,69 @@ def test_authentic_object_that_is_no_card(
     (tmp_path / "card.enc").write_bytes(encrypted)
     with pytest.raises(BundleFormatError, match="card: the field 'title' is missing"):
         BundleReader(tmp_path, reader.manifest, KEYS.model_key).read_card()
+
+
+@pytest.fixture(scope="module")
+def large_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One partition whose weights fill seven chunks, not all of them whole."""
+    graph = Graph()
+    value = graph.input("x", ["batch", 65])
+    graph.node("MatMul", value, graph.weight(65, 101), out="y")
+    graph.output("y", ["batch", 101])
+    folder = tmp_path_factory.mktemp("lanes")
+    return make_bundle(make_folder(graph.model(), folder / "large"), folder / "large.bundle")
+
+
+def lanes_reader(bundle: Path, lanes: int) -> BundleReader:
+    manifest = read_manifest(bundle, KEYS.owner.public_key(), minimum_version=1)
+    return BundleReader(bundle, manifest, KEYS.model_key, lanes=lanes)
+
+
+@pytest.mark.parametrize("lanes", [2, 3, 4, 7, 8, 16])
+def test_lanes_read_the_same_bytes_and_count_their_memory(large_bundle: Path, lanes: int) -> None:
+    one, several = lanes_reader(large_bundle, 1), lanes_reader(large_bundle, lanes)
+    assert several.scratch_bytes == lanes * one.scratch_bytes
+    expected, found = (np.zeros(one.weights_bytes(0), dtype=np.uint8) for _ in range(2))
+    assert expected.nbytes > 6 * one.manifest.chunk_bytes
+    one.read_weights(0, expected)
+    several.read_weights(0, found)
+    assert expected.any()
+    assert found.tobytes() == expected.tobytes()
+    several.verify()
+    assert several.read_structure(0) == one.read_structure(0)
+
+
+@pytest.mark.parametrize("lanes", [2, 3, 7])
+@pytest.mark.parametrize("chunk", range(7))
+def test_one_wrong_chunk_in_any_lane_wipes_them_all(
+    large_bundle: Path, tmp_path: Path, lanes: int, chunk: int
+) -> None:
+    bundle = copy(large_bundle, tmp_path / "b")
+    path = bundle / "00000.weights.enc"
+    right = path.read_bytes()
+    wrong = bytearray(right)
+    wrong[chunk * (CHUNK_BYTES + 16) + 5] ^= 1
+    path.write_bytes(wrong)
+    reader = lanes_reader(bundle, lanes)
+    buffer = np.full(reader.weights_bytes(0), 0xAA, dtype=np.uint8)
+    with pytest.raises(BundleIntegrityError):
+        reader.read_weights(0, buffer)
+    assert not buffer.any(), "nothing of what failed stays"
+    path.write_bytes(right)
+    reader.read_weights(0, buffer)
+    assert buffer.any(), "usable again"
+
+
+@pytest.mark.parametrize("lanes", [2, 7])
+@pytest.mark.parametrize("change", [lambda raw: raw[:-1], lambda raw: raw + b"0", lambda raw: b""])
+def test_file_of_another_length_is_refused_in_every_lane(
+    large_bundle: Path, tmp_path: Path, lanes: int, change: Callable[[bytes], bytes]
+) -> None:
+    bundle = copy(large_bundle, tmp_path / "b")
+    path = bundle / "00000.weights.enc"
+    path.write_bytes(change(path.read_bytes()))
+    reader = lanes_reader(bundle, lanes)
+    buffer = np.full(reader.weights_bytes(0), 0xAA, dtype=np.uint8)
+    with pytest.raises(BundleIntegrityError):
+        reader.read_weights(0, buffer)
+    assert not buffer.any()

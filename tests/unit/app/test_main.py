@@ -9,7 +9,7 @@ import pytest
 
 import app.__main__ as appliance
 from app.engine import VERSION
-from tests import folders
+from tests import folders, models
 from tests.host import Host
 from tools.model_folder import ModelFolder
 
@@ -20,7 +20,8 @@ def test_start_says_what_it_is_and_what_is_insecure(host: Host, chain_bundle: Pa
     lines = start.announced.splitlines()
     assert "SIMULATION (process): no SGX" in lines[0]
     assert lines[1] == "INSECURE: insecure_key_folder is set"
-    assert "model chain version 3: 4 partitions, every object authenticated" in lines
+    loaded = "4 partitions, every object authenticated, 4 of them kept in memory"
+    assert f"model chain version 3: {loaded}" in lines
     assert "-----BEGIN CERTIFICATE-----" in lines
     assert "PRIVATE KEY" not in start.announced + start.said
     assert re.search(r"^fingerprint sha256 [0-9A-F:]{95}$", start.announced, re.MULTILINE)
@@ -58,7 +59,10 @@ def test_structures_of_another_onnxruntime(
     host: Host, chain_folder: ModelFolder, tmp_path: Path
 ) -> None:
     """Optimised structures fit one version; those that nothing was done to fit any."""
-    bundle = folders.make_bundle(chain_folder, tmp_path / "b.bundle", optimization="extended")
+    optimised = folders.make_folder(
+        models.chain(), tmp_path / "chain", count=2, optimization="extended"
+    )
+    bundle = folders.make_bundle(optimised, tmp_path / "b.bundle")
     assert host.start(bundle).status == 0
     folders.edit_manifest(bundle, lambda manifest: manifest.update(onnxruntime="0.1"))
     start = host.start(bundle)

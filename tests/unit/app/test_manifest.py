@@ -26,6 +26,7 @@ from tests.property.test_hostile_bytes import LAYOUT, MANIFEST
         ({"bundle_id": "00"}, "bundle_id"),
         ({"bundle_id": "GG" * 32}, "bundle_id"),
         ({"optimization": "fast"}, "optimization"),
+        ({"cpu": "sparc"}, "cpu"),
         ({"budget_bytes": 0}, "budget_bytes"),
         ({"chunk_bytes": 4095}, "chunk_bytes"),
         ({"chunk_bytes": 1 << 30}, "chunk_bytes"),
@@ -67,6 +68,9 @@ def weight(**change: object) -> dict[str, Any]:
         (b"\xff\xff\xff\xff{}", "runs past its end"),
         (structure({"extra": 1}), "unknown field"),
         (structure({"activation_bytes": -1}), "activation_bytes"),
+        (structure({"boundary_bytes": -1}), "boundary_bytes"),
+        (structure({"session_bytes": 1 << 41}), "session_bytes"),
+        (structure({"run_ns": 1 << 51}), "run_ns"),
         (structure(weight(offset=65)), "a multiple of 64"),
         (structure(weight(offset=-64)), "offset"),
         (structure(weight(shape=["n"])), "no symbolic dimension"),
@@ -86,3 +90,11 @@ def test_structure_gives_layout_and_graph() -> None:
     assert graph == b"graph"
     assert layout.weights == (Weight("w", "int8", (3,), 64),)
     assert layout.release == ("x",)
+
+
+@pytest.mark.parametrize("field", LAYOUT)
+def test_every_field_of_a_layout_is_needed(field: str) -> None:
+    content = {name: value for name, value in LAYOUT.items() if name != field}
+    packed = pack_structure(json.dumps(content).encode(), b"graph")
+    with pytest.raises(BundleFormatError, match=f"the field '{field}' is missing"):
+        parse_structure(packed, 128)
