@@ -17,8 +17,6 @@ from PIL import Image
 from app.bundle import MANIFEST_FILE, SIGNATURE_FILE, SIGNED_PREFIX
 from tests import models
 from tools.bundling.writer import BundleKeys, write_bundle
-from tools.graph.load import load_model
-from tools.graph.summary import summarize
 from tools.model_folder import (
     CARD_FILE,
     MODEL_FILE,
@@ -27,7 +25,8 @@ from tools.model_folder import (
     open_folder,
     write_folder,
 )
-from tools.planner.cuts import plan_for_budget, plan_for_count
+from tools.planner.planner import plan_for_budget, plan_for_count
+from tools.preparation import prepare
 
 KEYS: Final = BundleKeys(
     bytes(range(32)), Ed25519PrivateKey.from_private_bytes(bytes(range(100, 132)))
@@ -47,17 +46,20 @@ def make_folder(
     budget_bytes: int | None = None,
     dimensions: Mapping[str, int] | None = None,
     external: bool = False,
+    objective: str = "partitions",
+    overlap: bool = True,
+    optimization: str = "none",
+    tile_bytes: int | None = None,
 ) -> ModelFolder:
     """Plans and partitions a model; `count` or `budget_bytes` says how, one partition otherwise."""
     source = target.parent / f"{target.name}.source" / MODEL_FILE
     (models.save_external if external else models.save)(model, source)
-    loaded = load_model(source)
-    summary = summarize(loaded, dimensions)
+    prepared = prepare(source, optimization, dimensions or {}, tile_bytes=tile_bytes)
     if budget_bytes is not None:
-        plan = plan_for_budget(summary, budget_bytes)
+        plan = plan_for_budget(prepared.summary, budget_bytes, objective=objective, overlap=overlap)
     else:
-        plan = plan_for_count(summary, count or 1)
-    write_folder(source, loaded, plan, target, lambda _: None)
+        plan = plan_for_count(prepared.summary, count or 1, overlap=overlap)
+    write_folder(source, prepared.model, prepared.plan(plan), target, lambda _: None)
     return open_folder(target)
 
 
@@ -67,13 +69,12 @@ def make_bundle(
     *,
     keys: BundleKeys = KEYS,
     version: int = 1,
-    optimization: str = "none",
 ) -> Path:
     """Encrypts a folder in chunks of the smallest size."""
     small = replace(
         folder, model_version=version, plan=replace(folder.plan, chunk_bytes=CHUNK_BYTES)
     )
-    write_bundle(small, keys, target, optimization=optimization, progress=lambda _: None)
+    write_bundle(small, keys, target, progress=lambda _: None)
     return target
 
 

@@ -133,7 +133,7 @@ def _config(keys: Path, model: dict[str, object]) -> dict[str, object]:
         "listen": {"host": "127.0.0.1", "port": 0, "names": ["localhost"]},
         "models": [model],
         "insecure_key_folder": str(keys),
-        "budget_bytes": 1 << 20,
+        "budget_bytes": 16 << 20,
         "workers": 1,
         "inference_threads": 1,
     }

@@ -61,7 +61,7 @@ def prepare(folder: Path, **changes: object) -> Path:
     (folder / "keys" / "digits.key").write_bytes(keys.model_key)
     bundle = folder / "digits.bundle"
     model = open_folder(DIGITS)
-    write_bundle(model, keys, bundle, optimization="extended", progress=lambda _: None)
+    write_bundle(model, keys, bundle, progress=lambda _: None)
     owner = encode_public_key(keys.owner.public_key()).decode().strip()
     assert len(base64.b64decode(owner)) == 32
     model_entry = {

@@ -49,7 +49,7 @@ def test_write_inspect_verify(
 def test_quiet(
     chain_folder: ModelFolder, keys: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert write(chain_folder, keys, tmp_path / "b", "--quiet", "--optimization", "none") == 0
+    assert write(chain_folder, keys, tmp_path / "b", "--quiet") == 0
     assert capsys.readouterr() == ("", "")
 
 
@@ -157,7 +157,7 @@ def test_inspect_something_else(
         ["keygen", "other", "f"],
         ["verify", "b"],
         ["inspect"],
-        ["partitions/x", "--key", "k", "-o", "b", "--optimization", "most"],
+        ["partitions/x", "--key", "k", "-o", "b", "--optimization", "none"],
     ],
 )
 def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -46,6 +46,7 @@ MANIFEST: dict[str, object] = {
     "bundle_id": "00" * 32,
     "onnxruntime": "1",
     "optimization": "none",
+    "cpu": "any",
     "budget_bytes": 1,
     "chunk_bytes": 4096,
     "card_bytes": 1,
@@ -57,7 +58,10 @@ LAYOUT: dict[str, object] = {
     "release": ["x"],
     "weights": [{"name": "w", "dtype": "int8", "shape": [3], "offset": 64}],
     "input_bytes": 0,
+    "boundary_bytes": 0,
     "activation_bytes": 0,
+    "session_bytes": 0,
+    "run_ns": 0,
 }
 REQUEST: dict[str, object] = {
     "id": "1",

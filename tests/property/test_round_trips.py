@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from app.card import ModelCard, Preprocessing, read_card
+from app.cpu import CLASSES
 from app.fields import Fields, parse_json
 from app.manifest import (
     OPTIMIZATIONS,
@@ -49,8 +50,7 @@ LAYOUTS = st.builds(
     st.lists(SPECS, max_size=3).map(tuple),
     st.lists(NAMES, max_size=3).map(tuple),
     st.lists(WEIGHTS, max_size=3).map(tuple),
-    SIZES,
-    SIZES,
+    *[SIZES] * 5,
 )
 MANIFESTS = st.builds(
     Manifest,
@@ -62,6 +62,7 @@ MANIFESTS = st.builds(
     ),
     NAMES,
     st.sampled_from(OPTIMIZATIONS),
+    st.sampled_from(CLASSES),
     st.integers(1, 1 << 40),
     st.integers(4096, 1 << 26),
     st.integers(1, 1 << 24),
@@ -142,7 +143,7 @@ def plans(draw: st.DrawFn) -> Plan:
                 st.lists(SPECS, max_size=2).map(tuple),
                 st.lists(SPECS, max_size=2).map(tuple),
                 st.lists(NAMES, max_size=2).map(tuple),
-                *[SIZES] * 5,
+                *[SIZES] * 6,
                 st.just("ab" * 32),
             )
         )
@@ -151,7 +152,12 @@ def plans(draw: st.DrawFn) -> Plan:
     return Plan(
         model_digest="0f" * 32,
         data_digests=draw(st.sampled_from([(), (("weights.bin", "1e" * 32),)])),
+        optimization=draw(st.sampled_from(OPTIMIZATIONS)),
+        cpu=draw(st.sampled_from(CLASSES)),
+        tile_bytes=draw(st.none() | st.integers(1, 1 << 40)),
         budget_bytes=draw(st.integers(1, 1 << 40)),
+        peak_bytes=draw(SIZES),
+        request_ns=draw(SIZES),
         chunk_bytes=draw(st.integers(1, 1 << 40)),
         dimensions=tuple(sorted(dimensions.items())),
         inputs=tuple(draw(st.lists(SPECS, max_size=2))),

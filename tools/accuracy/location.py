@@ -6,14 +6,17 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
+from app.cpu import ANY
 from app.engine import WholeModel
 from app.runner import Reader, Runner
 from app.tensors import Array
 from tools.accuracy.difference import compare
 from tools.accuracy.readers import RecordingEngine
-from tools.graph.extract import write_with_outputs
-from tools.graph.load import load_model
+from tools.errors import ModelError
+from tools.graph.extract import save_model, write_with_outputs
+from tools.graph.load import Model
 from tools.model_folder import ModelFolder
+from tools.preparation import prepare
 
 
 def locate(
@@ -51,5 +54,33 @@ def _inner_values(folder: ModelFolder, inputs: Mapping[str, Array]) -> dict[str,
     names = [spec.name for partition in folder.plan.partitions for spec in partition.outputs]
     with tempfile.TemporaryDirectory(prefix="cloister-") as scratch:
         path = Path(scratch) / "observed.onnx"
-        write_with_outputs(load_model(folder.model_path), names, path)
+        write_with_outputs(_cut_graph(folder), names, path)
         return WholeModel(path, "none").run(inputs)
+
+
+def write_cut_graph(folder: ModelFolder, path: Path) -> Path:
+    """Writes the whole graph that the partitions were cut from.
+
+    Raises:
+        ModelError: when this machine or this onnxruntime makes another graph than the plan's.
+    """
+    save_model(_cut_graph(folder), path)
+    return path
+
+
+def _cut_graph(folder: ModelFolder) -> Model:
+    plan = folder.plan
+    prepared = prepare(
+        folder.model_path, plan.optimization, dict(plan.dimensions), tile_bytes=plan.tile_bytes
+    )
+    if plan.cpu not in (ANY, prepared.cpu):
+        raise ModelError(
+            f"{folder.path}: planned for CPUs of the class {plan.cpu}, this one is {prepared.cpu}"
+        )
+    count = plan.partitions[-1].stop
+    if len(prepared.summary.nodes) != count:
+        raise ModelError(
+            f"{folder.path}: the plan cuts a graph of {count} operators, this machine's "
+            f"onnxruntime makes one of {len(prepared.summary.nodes)}; partition the model anew"
+        )
+    return prepared.model

@@ -12,7 +12,7 @@ from app.engine import OrtEngine
 from app.manifest import PartitionLayout
 from app.runner import Session
 from app.tensors import Array
-from tools.bundling.writer import layout_of, prepare_structure
+from tools.bundling.writer import layout_of, partition_structure
 from tools.model_folder import ModelFolder
 
 
@@ -22,8 +22,7 @@ class FolderReader:
     def __init__(self, folder: ModelFolder) -> None:
         self._plan = folder.plan
         self._structures = [
-            prepare_structure(folder.partition_path(partition.index), "none")
-            for partition in folder.plan.partitions
+            partition_structure(folder, partition) for partition in folder.plan.partitions
         ]
 
     @property

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 
 from app.bundle import MANIFEST_FILE, SIGNATURE_FILE, SIGNED_PREFIX
-from app.engine import VERSION, EngineError, optimize
+from app.engine import VERSION
 from app.manifest import Manifest, PartitionLayout, PartitionSizes, pack_structure
 from app.objects import (
     BUNDLE_ID_BYTES,
@@ -50,8 +49,6 @@ def write_bundle(
     folder: ModelFolder,
     keys: BundleKeys,
     target: Path,
-    *,
-    optimization: str,
     progress: Callable[[int], None],
 ) -> Manifest:
     """Encrypts a model's partitions and signs their manifest.
@@ -63,12 +60,11 @@ def write_bundle(
         folder: the model with its plan and partitions.
         keys: the owner's.
         target: the bundle's folder; it appears whole or not at all.
-        optimization: a key of `app.manifest.OPTIMIZATIONS`.
         progress: called with the number of partitions written.
 
     Raises:
-        ModelError: when a partition isn't the planned one or can't be optimised,
-            or something else than a bundle stands at `target`.
+        ModelError: when a partition isn't the planned one, or something else than a bundle
+            stands at `target`.
     """
     if problems := changed_files(folder):
         raise ModelError(f"{folder.path}: " + "; ".join(problems))
@@ -77,7 +73,7 @@ def write_bundle(
     identity = Identity(folder.model_id, folder.model_version, secrets.token_bytes(BUNDLE_ID_BYTES))
     with new_folder(target) as work:
         writer = _ObjectWriter(work, keys.model_key, identity, folder.plan.chunk_bytes)
-        manifest = _write_objects(folder, writer, optimization, progress)
+        manifest = _write_objects(folder, writer, progress)
         raw = (json.dumps(manifest.to_json(), indent=1) + "\n").encode()
         (work / MANIFEST_FILE).write_bytes(raw)
         (work / SIGNATURE_FILE).write_bytes(keys.owner.sign(SIGNED_PREFIX + raw))
@@ -87,7 +83,6 @@ def write_bundle(
 def _write_objects(
     folder: ModelFolder,
     writer: _ObjectWriter,
-    optimization: str,
     progress: Callable[[int], None],
 ) -> Manifest:
     partitions = folder.plan.partitions
@@ -96,13 +91,14 @@ def _write_objects(
     writer.write(ObjectName(Kind.CARD, 0, count), np.frombuffer(card, dtype=np.uint8))
     sizes = []
     for partition in partitions:
-        structure = prepare_structure(folder.partition_path(partition.index), optimization)
+        structure = partition_structure(folder, partition)
         sizes.append(_write_partition(writer, partition, structure, count))
         progress(partition.index + 1)
     return Manifest(
         identity=writer.identity,
         onnxruntime=VERSION,
-        optimization=optimization,
+        optimization=folder.plan.optimization,
+        cpu=folder.plan.cpu,
         budget_bytes=folder.plan.budget_bytes,
         chunk_bytes=writer.chunk_bytes,
         card_bytes=len(card),
@@ -110,21 +106,17 @@ def _write_objects(
     )
 
 
-def prepare_structure(partition: Path, optimization: str) -> Structure:
-    """Optimises a partition and separates its weights.
+def partition_structure(folder: ModelFolder, partition: Partition) -> Structure:
+    """Separates a partition's weights from its structure.
 
     Raises:
-        ModelError: when onnxruntime refuses the partition.
+        ModelError: when the partition can't be read.
     """
-    if optimization == "none":
-        return separate(partition)
-    with tempfile.TemporaryDirectory(prefix="cloister-") as scratch:
-        optimized = Path(scratch) / "optimized.onnx"
-        try:
-            optimize(partition, optimized, optimization)
-        except EngineError as error:
-            raise ModelError(f"{partition}: onnxruntime can't optimise it: {error}") from error
-        return separate(optimized).loaded()
+    return separate(
+        folder.partition_path(partition.index),
+        [spec.name for spec in partition.inputs],
+        [spec.name for spec in partition.outputs],
+    )
 
 
 def layout_of(partition: Partition, structure: Structure) -> PartitionLayout:
@@ -135,7 +127,10 @@ def layout_of(partition: Partition, structure: Structure) -> PartitionLayout:
         release=partition.release,
         weights=structure.weights,
         input_bytes=partition.input_bytes,
+        boundary_bytes=partition.boundary_bytes,
         activation_bytes=partition.activation_bytes,
+        session_bytes=partition.session_bytes,
+        run_ns=partition.run_ns,
     )
 
 

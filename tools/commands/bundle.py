@@ -14,7 +14,7 @@ from rich.table import Table
 from app.bundle import MANIFEST_FILE, BundleReader, read_manifest
 from app.errors import BundleFormatError
 from app.keys import read_key_file
-from app.manifest import MAX_MANIFEST_BYTES, OPTIMIZATIONS, Manifest, parse_manifest
+from app.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
 from tools.bundling.keys import (
     make_model_key,
     make_owner_key,
@@ -84,13 +84,6 @@ def _add_write(found: ArgumentParser) -> None:
     found.add_argument(
         "-o", "--output", type=Path, required=True, metavar="BUNDLE", help="the bundle's folder"
     )
-    found.add_argument(
-        "--optimization",
-        choices=OPTIMIZATIONS,
-        default="extended",
-        help="onnxruntime rewrites done now: extended (default) runs on any CPU, all is for CPUs "
-        "like this one, none changes nothing",
-    )
     found.add_argument("--quiet", action="store_true", help="print nothing but errors")
     found.set_defaults(action=_write)
 
@@ -115,9 +108,7 @@ def _write(options: Namespace) -> int:
     folder = open_folder(options.model)
     keys = BundleKeys(read_key_file(options.key), read_owner_key(options.owner_key))
     with progress("encrypting", len(folder.plan.partitions), quiet=options.quiet) as done:
-        manifest = write_bundle(
-            folder, keys, options.output, optimization=options.optimization, progress=done
-        )
+        manifest = write_bundle(folder, keys, options.output, progress=done)
     if not options.quiet:
         _show(options.output, manifest)
     return DONE

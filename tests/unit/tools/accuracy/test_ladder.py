@@ -54,7 +54,7 @@ def test_every_shape_of_graph(tmp_path: Path, name: str) -> None:
 def test_model_planned_for_a_larger_batch(tmp_path: Path) -> None:
     """The growth of a request is counted from the planned one, not from a batch of one."""
     path = folders.make_folder(
-        models.residual(), tmp_path / "m", budget_bytes=1 << 16, dimensions={"batch": 40}
+        models.residual(), tmp_path / "m", budget_bytes=9 << 18, dimensions={"batch": 40}
     ).path
     report = check(path)
     assert report.passed, [rung.problem for rung in report.rungs]

@@ -8,26 +8,29 @@ import pytest
 
 from app.bundle import BundleReader, read_manifest
 from app.manifest import OPTIMIZATIONS
-from tests import folders
+from tests import folders, models
 from tests.folders import KEYS
 from tools.bundling.writer import write_bundle
 from tools.errors import ModelError
 from tools.model_folder import ModelFolder, open_folder
 
 
-def write(folder: ModelFolder, target: Path, optimization: str = "none") -> None:
-    write_bundle(folder, KEYS, target, optimization=optimization, progress=lambda _: None)
+def write(folder: ModelFolder, target: Path) -> None:
+    write_bundle(folder, KEYS, target, progress=lambda _: None)
 
 
 @pytest.mark.parametrize("optimization", OPTIMIZATIONS)
-def test_bundle_opens(classifier_folder: ModelFolder, tmp_path: Path, optimization: str) -> None:
-    write(classifier_folder, tmp_path / "b", optimization)
+def test_bundle_opens_and_says_how_it_was_optimised(tmp_path: Path, optimization: str) -> None:
+    folder = folders.make_folder(
+        models.classifier(), tmp_path / "shapes", count=3, optimization=optimization
+    )
+    write(folder, tmp_path / "b")
     manifest = read_manifest(tmp_path / "b", KEYS.owner.public_key(), minimum_version=1)
     reader = BundleReader(tmp_path / "b", manifest, KEYS.model_key)
     reader.verify()
     assert manifest.optimization == optimization
-    assert manifest.budget_bytes == classifier_folder.plan.budget_bytes
-    assert reader.read_card() == classifier_folder.card
+    assert manifest.budget_bytes == folder.plan.budget_bytes
+    assert reader.read_card() == folder.card
 
 
 def test_changed_partition_is_not_encrypted(chain_folder: ModelFolder, tmp_path: Path) -> None:
@@ -63,7 +66,7 @@ def test_failure_on_the_way_leaves_what_was_there(
             raise OSError(28, os.strerror(28))
 
     with pytest.raises(OSError, match="No space left"):
-        write_bundle(chain_folder, KEYS, target, optimization="none", progress=stop)
+        write_bundle(chain_folder, KEYS, target, progress=stop)
     assert written == 3
     assert folders.files(tmp_path) == before
 
