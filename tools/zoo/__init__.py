@@ -1,0 +1,1 @@
+"""Well-known architectures at true size with seeded weights, for benchmarks and tests."""
