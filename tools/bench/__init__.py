@@ -1,0 +1,1 @@
+"""Measures speed and memory: interleaved runs in one process, medians, ratios."""
