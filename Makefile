@@ -3,11 +3,11 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 8443
 MODEL ?= digits
-BUDGET ?= 768KiB
+PARTITIONS ?= 5
 VENV := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve image test lint types check partitions lock clean
+.PHONY: help setup demo serve image test lint types check bench partitions lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -36,8 +36,11 @@ types: $(VENV) ## check types
 
 check: lint types test ## all three
 
+bench: $(VENV) ## the runner against the resident model (minutes)
+	@tools/benchmark.py runner --models squeezenet-1.1 densenet-121 resnet-50
+
 partitions: $(VENV) ## partition the sample model anew
-	@tools/partition.py partitions/digits/model.onnx -o partitions/digits --budget $(BUDGET)
+	@tools/partition.py partitions/digits/model.onnx -o partitions/digits --partitions $(PARTITIONS)
 
 lock: $(VENV) ## resolve the pinned requirements anew (needs the network)
 	@ci/lock.sh
