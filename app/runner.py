@@ -162,6 +162,7 @@ class Runner:
         budget_bytes: bound on structures, weights, boundary tensors and activations together.
         inputs, outputs: the whole model's tensors.
         lock_step: most requests of one batch; room for their boundary tensors is kept.
+        growth: how many times larger than the planned one a request may be; room is kept for it.
         overlap: whether weights are loaded while a partition runs, in a thread of its own.
         clock_ns: a monotonic clock in nanoseconds.
 
@@ -180,6 +181,7 @@ class Runner:
         outputs: Sequence[TensorSpec],
         *,
         lock_step: int = 1,
+        growth: int = 1,
         overlap: bool = True,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
@@ -188,6 +190,7 @@ class Runner:
         self._outputs = tuple(outputs)
         self._clock_ns = clock_ns
         self._lock_step = lock_step
+        self._most_growth = growth
         self._ledger = _Ledger(budget_bytes)
         self._ledger.reserve(reader.scratch_bytes, 0, "load")
         self._partitions = [self._open(reader, i) for i in range(reader.partition_count)]
@@ -237,7 +240,8 @@ class Runner:
                 size,
                 batch_bytes(
                     layout.boundary_bytes, after_bytes, layout.activation_bytes, self._lock_step
-                ),
+                )
+                * self._most_growth,
                 layout.run_ns * self._lock_step,
             )
             for size, layout, after_bytes in zip(sizes, layouts, after, strict=True)

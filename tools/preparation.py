@@ -19,6 +19,7 @@ from app.engine import EngineError, WholeModel, optimize
 from app.limits import KIB, MIB
 from app.tensors import Array, TensorSpec
 from tools.errors import ModelError
+from tools.graph.embedding import tile_tables
 from tools.graph.extract import write_with_outputs
 from tools.graph.load import Model, load_model, load_optimized
 from tools.graph.summary import describe, summarize
@@ -79,6 +80,7 @@ def prepare(
     model = original if optimization == "none" else _optimized(path, optimization)
     if tile_bytes is not None:
         tile_large_nodes(model, tile_bytes)
+        tile_tables(model, tile_bytes)
     return PreparedModel(
         model=model,
         summary=_summary(model, plain, optimization),

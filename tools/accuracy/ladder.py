@@ -167,9 +167,15 @@ class _Ladder:
     def _run(self, reader: Reader, *, overlap: bool) -> list[Outputs]:
         plan = self._folder.plan
         # The cases include batches, which the planned budget was never meant for.
-        budget_bytes = plan.budget_bytes * max(_rows(case) for case in self._cases)
+        growth = max(_rows(case) for case in self._cases)
         runner = Runner(
-            reader, OrtEngine(), budget_bytes, plan.inputs, plan.outputs, overlap=overlap
+            reader,
+            OrtEngine(),
+            plan.budget_bytes * growth,
+            plan.inputs,
+            plan.outputs,
+            overlap=overlap,
+            growth=growth,
         )
         try:
             return [runner.run(case.inputs).outputs for case in self._cases]

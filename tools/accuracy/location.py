@@ -36,8 +36,9 @@ def locate(
     plan = folder.plan
     engine = RecordingEngine()
     rows = max((array.shape[0] for array in inputs.values() if array.ndim), default=1)
-    budget_bytes = plan.budget_bytes * max(rows, 1)
-    Runner(reader, engine, budget_bytes, plan.inputs, plan.outputs).run(inputs)
+    growth = max(rows, 1)
+    budget_bytes = plan.budget_bytes * growth
+    Runner(reader, engine, budget_bytes, plan.inputs, plan.outputs, growth=growth).run(inputs)
     expected = _inner_values(folder, inputs)
     for partition, outputs in zip(plan.partitions, engine.recorded, strict=True):
         for name, array in outputs.items():

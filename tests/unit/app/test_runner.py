@@ -46,6 +46,7 @@ def make(
     outputs: tuple[TensorSpec, ...] = (Y,),
     *,
     lock_step: int = 1,
+    growth: int = 1,
     overlap: bool = False,
 ) -> tuple[Runner, MemoryReader, RecordingEngine]:
     reader = MemoryReader(parts)
@@ -57,6 +58,7 @@ def make(
         inputs,
         outputs,
         lock_step=lock_step,
+        growth=growth,
         overlap=overlap,
         clock_ns=count().__next__,
     )
@@ -407,3 +409,12 @@ def test_weights_that_fail_ahead_of_their_turn_stop_only_their_partition(
     assert ("run", failing) not in reader.events
     parts[failing].read_error = None
     assert runner.run(INPUT).outputs.keys() == {"y"}
+
+
+def test_room_is_kept_for_larger_requests() -> None:
+    """Weights are kept in memory only as far as the largest request leaves room."""
+    parts = [replace(p, layout=replace(p.layout, activation_bytes=100)) for p in partitions()]
+    small, _, _ = make(parts, budget_bytes=245)
+    large, _, _ = make(parts, budget_bytes=245, growth=2)
+    assert small.schedule.pinned == frozenset({0, 1, 2})
+    assert large.schedule.pinned < small.schedule.pinned
