@@ -30,6 +30,7 @@ from app.errors import (
     InputError,
     MemoryBudgetError,
 )
+from app.ledger import Ledger
 from app.manifest import PartitionLayout
 from app.schedule import Schedule, Stage, batch_bytes, make_schedule
 from app.stream import WeightStream
@@ -124,31 +125,6 @@ class RunResult:
     peak_bytes: int
 
 
-@dataclass(slots=True)
-class _Ledger:
-    """Bytes accounted against the budget."""
-
-    budget_bytes: int
-    used_bytes: int = 0
-    peak_bytes: int = 0
-
-    def reserve(self, size_bytes: int, partition: int, phase: str) -> None:
-        """Counts a buffer before it is allocated.
-
-        Raises:
-            MemoryBudgetError: when it doesn't fit.
-        """
-        required = self.used_bytes + size_bytes
-        if required > self.budget_bytes:
-            raise MemoryBudgetError(partition, phase, required, self.budget_bytes)
-        self.used_bytes = required
-        self.peak_bytes = max(self.peak_bytes, required)
-
-    def release(self, size_bytes: int) -> None:
-        """Gives a buffer's bytes back."""
-        self.used_bytes -= size_bytes
-
-
 Values = dict[str, Any]
 """The engine's live values of one request, by name."""
 
@@ -191,7 +167,7 @@ class Runner:
         self._clock_ns = clock_ns
         self._lock_step = lock_step
         self._most_growth = growth
-        self._ledger = _Ledger(budget_bytes)
+        self._ledger = Ledger(budget_bytes)
         self._ledger.reserve(reader.scratch_bytes, 0, "load")
         self._partitions = [self._open(reader, i) for i in range(reader.partition_count)]
         self._check_wiring()

@@ -12,7 +12,7 @@ from tests.architecture.imports import ROOT, imports, inner_imports, modules, ou
 
 ROWS: Final = (
     ("app", "app.cpu", "app.errors", "app.limits", "app.fields", "app.runtime"),
-    ("app.tensors", "app.schedule"),
+    ("app.tensors", "app.schedule", "app.ledger"),
     ("app.objects", "app.card"),
     ("app.manifest",),
     ("app.bundle", "app.keys", "app.engine", "app.stream", "app.config", "app.pictures"),
@@ -115,7 +115,14 @@ def test_app_never_imports_tools() -> None:
 
 def test_runner_imports_neither_bundle_nor_engine() -> None:
     """It says as protocols what it needs; the composition root supplies it."""
-    known = {"app.errors", "app.manifest", "app.schedule", "app.stream", "app.tensors"}
+    known = {
+        "app.errors",
+        "app.ledger",
+        "app.manifest",
+        "app.schedule",
+        "app.stream",
+        "app.tensors",
+    }
     assert GRAPH["app.runner"] <= known
     assert GRAPH["app.stream"] <= {"app.schedule", "app.tensors"}
 

@@ -1,0 +1,32 @@
+"""Counts a model's memory against its budget, before it is allocated."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.errors import MemoryBudgetError
+
+
+@dataclass(slots=True)
+class Ledger:
+    """Bytes accounted against the budget."""
+
+    budget_bytes: int
+    used_bytes: int = 0
+    peak_bytes: int = 0
+
+    def reserve(self, size_bytes: int, partition: int, phase: str) -> None:
+        """Counts a buffer before it is allocated.
+
+        Raises:
+            MemoryBudgetError: when it doesn't fit.
+        """
+        required = self.used_bytes + size_bytes
+        if required > self.budget_bytes:
+            raise MemoryBudgetError(partition, phase, required, self.budget_bytes)
+        self.used_bytes = required
+        self.peak_bytes = max(self.peak_bytes, required)
+
+    def release(self, size_bytes: int) -> None:
+        """Gives a buffer's bytes back."""
+        self.used_bytes -= size_bytes
