@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -14,40 +13,20 @@ import pytest
 from app.limits import MIB
 from app.server.connection import TransportLimits
 from app.server.http import ApplianceServer
+from tests.attacks.conftest import WORKERS
 from tests.unit.app.server.clients import (
     WATCHDOG_S,
     Application,
     Client,
     Clock,
+    assert_serves,
     client_hello,
     curl,
     request_bytes,
     serving,
+    tcp,
     until,
 )
-
-WORKERS = 2
-
-
-@pytest.fixture
-def application() -> Application:
-    return Application()
-
-
-@pytest.fixture
-def server(application: Application) -> Iterator[ApplianceServer]:
-    with serving(application, workers=WORKERS) as server:
-        yield server
-
-
-def tcp(server: ApplianceServer) -> socket.socket:
-    return socket.create_connection(server.address, timeout=WATCHDOG_S)
-
-
-def assert_serves(server: ApplianceServer) -> None:
-    with Client(server.address) as client:
-        assert client.ask("POST", "/echo", b"alive").json()["bytes"] == 5
-
 
 # --- silence and slowness ------------------------------------------------------------------------
 

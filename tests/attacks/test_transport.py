@@ -11,7 +11,6 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -24,6 +23,7 @@ from tests.unit.app.server.clients import (
     Application,
     Client,
     Clock,
+    assert_serves,
     client_hello,
     curl,
     identity,
@@ -31,25 +31,9 @@ from tests.unit.app.server.clients import (
     pattern,
     request_bytes,
     serving,
+    tcp,
     until,
 )
-
-WORKERS = 2
-
-
-@pytest.fixture
-def application() -> Application:
-    return Application()
-
-
-@pytest.fixture
-def server(application: Application) -> Iterator[ApplianceServer]:
-    with serving(application, workers=WORKERS) as server:
-        yield server
-
-
-def tcp(server: ApplianceServer) -> socket.socket:
-    return socket.create_connection(server.address, timeout=WATCHDOG_S)
 
 
 def ended(client: socket.socket) -> bool:
@@ -61,11 +45,6 @@ def ended(client: socket.socket) -> bool:
     except ConnectionError:
         pass
     return b"HTTP" not in received
-
-
-def assert_serves(server: ApplianceServer) -> None:
-    with Client(server.address) as client:
-        assert client.ask("POST", "/echo", b"alive").json()["bytes"] == 5
 
 
 # --- wrong protocols -----------------------------------------------------------------------------

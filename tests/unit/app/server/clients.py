@@ -266,6 +266,17 @@ class Clock:
         self.offset_s += seconds
 
 
+def tcp(server: ApplianceServer) -> socket.socket:
+    """Connects without TLS."""
+    return socket.create_connection(server.address, timeout=WATCHDOG_S)
+
+
+def assert_serves(server: ApplianceServer) -> None:
+    """An ordinary client gets its answer."""
+    with Client(server.address) as client:
+        assert client.ask("POST", "/echo", b"alive").json()["bytes"] == 5
+
+
 def until(condition: Callable[[], bool]) -> None:
     """Waits for another thread to make something true."""
     end = time.monotonic() + WATCHDOG_S
