@@ -22,6 +22,7 @@ from app.errors import ApplianceError, BundleFormatError, ConfigError
 from app.keys import FolderKeySource, KeySource
 from app.runner import Runner
 from app.runtime import Runtime, detect
+from app.schedule import LANES
 from app.server.application import create_application
 from app.server.certificate import ServerIdentity, load_identity, make_identity
 from app.server.http import ApplianceServer
@@ -111,12 +112,10 @@ def _load_model(config: Config, wanted: ModelConfig, keys: KeySource) -> ServedM
             "partition the model with '--optimization extended' for any, or on such a CPU"
         )
     identity = manifest.identity
-    # With one computing thread another core is free to decrypt meanwhile; with more, decrypting
-    # on as many threads before a partition runs is faster than competing with it.
+    # With one computing thread another core is free to decrypt meanwhile.
     overlap = config.inference_threads == 1
-    lanes = 1 if overlap else config.inference_threads
     model_key = keys.model_key(identity.model_id)
-    reader = BundleReader(wanted.bundle, manifest, model_key, lanes=lanes)
+    reader = BundleReader(wanted.bundle, manifest, model_key, lanes=LANES)
     # Every object is authenticated before anything is loaded.
     reader.verify()
     card = reader.read_card()

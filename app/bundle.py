@@ -13,19 +13,24 @@ A failure of 1, 2, 4, 5 or an old version is one `BundleIntegrityError`.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor, wait
-from itertools import pairwise
+import os
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import numpy as np
 from cryptography.exceptions import InvalidSignature, InvalidTag
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from app.card import ModelCard, read_card
 from app.errors import BundleFormatError, BundleIntegrityError
 from app.fields import FieldError, Fields, parse_json
+from app.loading import Load
 from app.manifest import (
     MAX_MANIFEST_BYTES,
     Manifest,
@@ -90,7 +95,7 @@ class BundleReader:
         folder: the bundle.
         manifest: from `read_manifest`.
         model_key: 32 bytes.
-        lanes: threads that decrypt parts of one object at the same time, the caller's included.
+        lanes: threads that may decrypt pieces of one object at the same time.
     """
 
     def __init__(
@@ -101,12 +106,16 @@ class BundleReader:
         self._model_key = model_key
         chunk_bytes = manifest.chunk_bytes + TAG_BYTES
         self._scratch = [np.empty(chunk_bytes, dtype=np.uint8) for _ in range(lanes)]
-        self._helpers = ThreadPoolExecutor(lanes - 1, "decrypt") if lanes > 1 else None
 
     @property
     def partition_count(self) -> int:
         """How many partitions the bundle has."""
         return len(self.manifest.partitions)
+
+    @property
+    def lanes(self) -> int:
+        """Threads that may decrypt pieces of one object at the same time."""
+        return len(self._scratch)
 
     @property
     def scratch_bytes(self) -> int:
@@ -144,18 +153,28 @@ class BundleReader:
         raw = self._read_small(Kind.STRUCTURE, partition, sizes.structure_bytes)
         return parse_structure(raw, sizes.weights_bytes)
 
-    def read_weights(self, partition: int, into: NDArray[np.uint8]) -> None:
-        """Decrypts a partition's weights into the caller's buffer.
+    def load_weights(self, partition: int, into: NDArray[np.uint8]) -> Load:
+        """Begins to decrypt a partition's weights into the caller's buffer.
 
         Args:
             partition: its index.
             into: contiguous bytes, at least `weights_bytes(partition)`; the caller
                 keeps ownership. Zeroed when the object doesn't authenticate.
 
+        Returns:
+            The load. It raises BundleIntegrityError when the object doesn't authenticate to its
+            end; only after it has finished may the buffer be used.
+        """
+        name = ObjectName(Kind.WEIGHTS, partition, self.partition_count)
+        return Load(self._object(name, into[: self.weights_bytes(partition)]))
+
+    def read_weights(self, partition: int, into: NDArray[np.uint8]) -> None:
+        """Does the same alone and at once.
+
         Raises:
             BundleIntegrityError: when the object doesn't authenticate to its end.
         """
-        self._decrypt(Kind.WEIGHTS, partition, into[: self.weights_bytes(partition)])
+        _complete(self.load_weights(partition, into))
 
     def verify(self) -> None:
         """Decrypts every object once and keeps nothing.
@@ -198,61 +217,101 @@ class BundleReader:
         return buffer.tobytes()
 
     def _decrypt(self, kind: Kind, index: int, into: NDArray[np.uint8]) -> None:
-        name = ObjectName(kind, index, self.partition_count)
+        _complete(Load(self._object(ObjectName(kind, index, self.partition_count), into)))
+
+    def _object(self, name: ObjectName, into: NDArray[np.uint8]) -> _EncryptedObject:
+        cipher = partial(object_key, self._model_key, self.manifest.identity.bundle_id, name)
+        bound = associated_data(self.manifest.identity, name, into.nbytes)
+        chunks = _Chunks(self.manifest.chunk_bytes, bound, self._scratch, into)
+        return _EncryptedObject(self._folder / name.file, cipher, chunks)
+
+
+def _complete(load: Load) -> None:
+    load.work(0)
+    load.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunks:
+    """Where an object's chunks go.
+
+    Attributes:
+        chunk_bytes: plaintext of each but the last.
+        bound: associated data.
+        scratch: room for one chunk's ciphertext for every lane.
+        into: the plaintext's place.
+    """
+
+    chunk_bytes: int
+    bound: bytes
+    scratch: Sequence[NDArray[np.uint8]]
+    into: NDArray[np.uint8]
+
+    @property
+    def count(self) -> int:
+        return chunk_count(self.into.nbytes, self.chunk_bytes)
+
+    @property
+    def file_bytes(self) -> int:
+        return ciphertext_bytes(self.into.nbytes, self.chunk_bytes)
+
+    def decrypt(self, file: int, cipher: AESGCM, chunk: int, lane: int) -> None:
+        plain = self.into[chunk * self.chunk_bytes : (chunk + 1) * self.chunk_bytes]
+        ciphertext = self.scratch[lane][: plain.nbytes + TAG_BYTES]
+        if not _read_into(file, ciphertext, chunk * (self.chunk_bytes + TAG_BYTES)):
+            raise InvalidTag
+        cipher.decrypt_into(chunk_nonce(chunk), ciphertext.data, self.bound, plain.data)
+
+
+class _EncryptedObject:
+    """One object on its way into a buffer; its chunks are the pieces of the load."""
+
+    def __init__(self, path: Path, cipher: Callable[[], AESGCM], chunks: _Chunks) -> None:
+        self._path = path
+        self._cipher = cipher
+        self._chunks = chunks
+        self._opening = threading.Lock()
+        self._opened: tuple[int, AESGCM] | None = None
+
+    @property
+    def pieces(self) -> int:
+        return self._chunks.count
+
+    def fill(self, piece: int, lane: int) -> None:
         try:
-            self._decrypt_lanes(name, into)
+            file, cipher = self._open()
+            self._chunks.decrypt(file, cipher, piece, lane)
         except (OSError, InvalidTag) as error:
-            into[:] = 0
             raise BundleIntegrityError from error
 
-    def _decrypt_lanes(self, name: ObjectName, into: NDArray[np.uint8]) -> None:
-        """Gives every lane an equal share of the chunks; all must end before one may raise."""
-        count = chunk_count(into.nbytes, self.manifest.chunk_bytes)
-        lanes = min(len(self._scratch), count)
-        bounds = [count * lane // lanes for lane in range(lanes + 1)]
-        others = [
-            self._helpers.submit(self._decrypt_chunks, name, into, range(*each), scratch)
-            for each, scratch in zip(pairwise(bounds[1:]), self._scratch[1:], strict=False)
-            if self._helpers is not None
-        ]
-        try:
-            self._decrypt_chunks(name, into, range(bounds[0], bounds[1]), self._scratch[0])
-        finally:
-            wait(others)
-        for other in others:
-            other.result()
+    def close(self, *, complete: bool) -> None:
+        if self._opened is not None:
+            os.close(self._opened[0])
+            self._opened = None
+        if not complete:
+            self._chunks.into[:] = 0
 
-    def _decrypt_chunks(
-        self,
-        name: ObjectName,
-        into: NDArray[np.uint8],
-        chunks: range,
-        scratch: NDArray[np.uint8],
-    ) -> None:
-        identity, chunk_bytes = self.manifest.identity, self.manifest.chunk_bytes
-        cipher = object_key(self._model_key, identity.bundle_id, name)
-        bound = associated_data(identity, name, into.nbytes)
-        with (self._folder / name.file).open("rb", buffering=0) as file:
-            if file.seek(0, 2) != ciphertext_bytes(into.nbytes, chunk_bytes):
+    def _open(self) -> tuple[int, AESGCM]:
+        """Opens the file and derives its key when the first piece is asked for."""
+        with self._opening:
+            if self._opened is None:
+                file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
+                self._opened = file, self._cipher()
+            file, cipher = self._opened
+            if os.fstat(file).st_size != self._chunks.file_bytes:
                 raise InvalidTag
-            file.seek(chunks.start * (chunk_bytes + TAG_BYTES))
-            for chunk in chunks:
-                plain = into[chunk * chunk_bytes : (chunk + 1) * chunk_bytes]
-                ciphertext = scratch[: plain.nbytes + TAG_BYTES]
-                if _read_into(file, ciphertext) != ciphertext.nbytes:
-                    raise InvalidTag
-                cipher.decrypt_into(chunk_nonce(chunk), ciphertext.data, bound, plain.data)
+            return file, cipher
 
 
-def _read_into(file: BinaryIO, buffer: NDArray[np.uint8]) -> int:
-    """Fills a buffer from an unbuffered file; returns the bytes read, fewer at its end."""
+def _read_into(file: int, buffer: NDArray[np.uint8], offset: int) -> bool:
+    """Fills a buffer from a place in a file; False when the file ends before."""
     done = 0
     while done < buffer.nbytes:
-        count = file.readinto(buffer[done:].data)  # type: ignore[attr-defined]
+        count = os.preadv(file, [buffer[done:].data], offset + done)
         if not count:
-            break
+            return False
         done += count
-    return done
+    return True
 
 
 def _read_bounded(path: Path, most: int) -> bytes:

@@ -14,7 +14,7 @@ from app.errors import BundleFormatError
 from app.fields import FieldError, Fields, parse_json
 from app.limits import MIB
 from app.objects import BUNDLE_ID_BYTES, FORMAT_VERSION, Identity
-from app.tensors import ITEM_BYTES, TensorSpec, read_spec
+from app.tensors import TensorSpec, packed_bytes, read_spec
 
 T = TypeVar("T")
 
@@ -89,7 +89,7 @@ class Weight:
 
     Attributes:
         name: the graph input that it feeds.
-        dtype: a key of `app.tensors.ITEM_BYTES`.
+        dtype: a key of `app.tensors.ITEM_BITS`.
         shape: its sizes.
         offset: where it starts, in bytes; a multiple of 64.
     """
@@ -102,7 +102,7 @@ class Weight:
     @property
     def size_bytes(self) -> int:
         """Its size in bytes."""
-        return prod(self.shape) * ITEM_BYTES[self.dtype]
+        return packed_bytes(self.dtype, prod(self.shape))
 
 
 @dataclass(frozen=True, slots=True)

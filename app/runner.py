@@ -31,6 +31,7 @@ from app.errors import (
     MemoryBudgetError,
 )
 from app.ledger import Ledger
+from app.loading import Load
 from app.manifest import PartitionLayout
 from app.schedule import Schedule, Stage, batch_bytes, make_schedule
 from app.stream import WeightStream
@@ -46,6 +47,11 @@ class Reader(Protocol):
         ...
 
     @property
+    def lanes(self) -> int:
+        """Threads that may work on one load; with one, nothing is loaded ahead."""
+        ...
+
+    @property
     def scratch_bytes(self) -> int:
         """Memory the reader holds for itself."""
         ...
@@ -58,8 +64,8 @@ class Reader(Protocol):
         """Gives a partition's wiring and graph."""
         ...
 
-    def read_weights(self, partition: int, into: NDArray[np.uint8]) -> None:
-        """Fills the caller's buffer with authenticated weights, or raises."""
+    def load_weights(self, partition: int, into: NDArray[np.uint8]) -> Load:
+        """Begins to fill the caller's buffer with authenticated weights."""
         ...
 
 
@@ -78,8 +84,8 @@ class Engine(Protocol):
         """Opens a partition."""
         ...
 
-    def wrap(self, array: Array) -> Any:
-        """Makes a value of an array."""
+    def wrap(self, array: Array, dtype: str) -> Any:
+        """Makes a value of an array; `dtype` is the tensor's, see `app.tensors.CARRIERS`."""
         ...
 
     def unwrap(self, value: Any) -> Array:
@@ -97,7 +103,8 @@ class PartitionTiming:
 
     Attributes:
         partition: its index.
-        load_ns: reading and decrypting its weights; 0 when they were in memory.
+        load_ns: reading and decrypting its weights, all threads' time added up; 0 when they
+            were in memory.
         wait_ns: the part of it that wasn't hidden behind computing.
         run_ns: computing, for all requests of the batch.
         weights_bytes: what was decrypted.
@@ -139,7 +146,7 @@ class Runner:
         inputs, outputs: the whole model's tensors.
         lock_step: most requests of one batch; room for their boundary tensors is kept.
         growth: how many times larger than the planned one a request may be; room is kept for it.
-        overlap: whether weights are loaded while a partition runs, in a thread of its own.
+        overlap: whether a core is free to load weights while a partition runs.
         clock_ns: a monotonic clock in nanoseconds.
 
     Raises:
@@ -174,7 +181,11 @@ class Runner:
         sizes = [reader.weights_bytes(index) for index in range(reader.partition_count)]
         self.schedule = self._make_schedule(sizes, overlap)
         self._stream = WeightStream(
-            self.schedule, sizes, reader.read_weights, overlap=overlap, clock_ns=clock_ns
+            self.schedule,
+            sizes,
+            reader.load_weights,
+            alone=reader.lanes == 1,
+            clock_ns=clock_ns,
         )
 
     def _open(self, reader: Reader, index: int) -> tuple[PartitionLayout, Session]:
@@ -307,7 +318,9 @@ class Runner:
 
     def _wrap(self, inputs: Mapping[str, Array]) -> dict[str, Any]:
         try:
-            return {name: self._engine.wrap(array) for name, array in inputs.items()}
+            return {
+                spec.name: self._engine.wrap(inputs[spec.name], spec.dtype) for spec in self._inputs
+            }
         except Exception as error:
             raise ExecutionError(0, "bind", str(error)) from error
 

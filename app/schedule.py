@@ -6,7 +6,8 @@ predict, the runner to run, so that both mean the same thing.
 The runner keeps `pinned` partitions' weights for ever. The others pass, in
 order and over and over, through `slots` equal buffers: while one partition
 runs, the loader fills the next free slot, past the end of a request with the
-first partitions of the next. One slot means that loading and running alternate.
+first partitions of the next. Who needs weights that aren't complete helps
+loading them. One slot means that loading and running alternate.
 """
 
 from __future__ import annotations
@@ -19,7 +20,13 @@ MAX_SLOTS: Final = 4
 """More slots only help where a long computation is followed by many short ones."""
 
 LOAD_NS_PER_BYTE: Final = 0.16
-"""Reading from the page cache and decrypting: 6 GB/s in chunks of 1 MiB, as measured."""
+"""Reading from the page cache and decrypting in one thread: 6 GB/s, as measured."""
+
+LANES: Final = 2
+"""Threads that may work on one load: the loader's, and the one that waits for the weights."""
+
+TWO_THREADS: Final = 1.6
+"""How much faster two threads load: memory, not computing, is what they share."""
 
 LOAD_OVERHEAD_NS: Final = 60_000
 """Opening a file, deriving a key, waking the loader."""
@@ -133,22 +140,35 @@ def _by_stall(stages: Sequence[Stage], *, overlap: bool) -> list[int]:
 def _request_ns(
     stages: Sequence[Stage], pinned: frozenset[int], slots: int, *, overlap: bool
 ) -> int:
-    """Plays two requests in a row and gives the time of the second."""
+    waits = _waits_ns(stages, pinned, slots, overlap=overlap)
+    return sum(waits) + sum(stage.run_ns for stage in stages)
+
+
+def waits_ns(stages: Sequence[Stage], schedule: Schedule, *, overlap: bool) -> list[int]:
+    """Predicts how long each partition waits for its weights, in steady state."""
+    return _waits_ns(stages, schedule.pinned, schedule.slots, overlap=overlap)
+
+
+def _waits_ns(
+    stages: Sequence[Stage], pinned: frozenset[int], slots: int, *, overlap: bool
+) -> list[int]:
+    """Plays two requests in a row and gives the waits of the second."""
     clock = loader = 0
     freed = [0] * slots
-    finished = []
+    waits = [0] * len(stages)
     streamed = 0
     for _ in range(2):
         for index, stage in enumerate(stages):
             if index not in pinned:
                 slot = streamed % slots
                 # With one slot the loader can't start before the slot's last user is done;
-                # without overlap it isn't asked before its turn.
+                # without overlap it gets no time before the weights' turn.
                 loader = (max(loader, freed[slot]) if overlap else clock) + stage.load_ns
-                clock = max(clock, loader)
+                waits[index] = round(max(0, loader - clock) / TWO_THREADS)
+                clock += waits[index]
+                loader = min(loader, clock)
                 streamed += 1
             clock += stage.run_ns
             if index not in pinned:
                 freed[slot] = clock
-        finished.append(clock)
-    return finished[1] - finished[0]
+    return waits

@@ -2,8 +2,9 @@
 
 The streamed partitions form an endless sequence: the last of one request is
 followed by the first of the next. Load k goes into slot k modulo the number of
-slots, as soon as its former content isn't needed any more. Nothing of size is
-allocated after construction.
+slots, as soon as its former content isn't needed any more. A thread of its own
+loads ahead; whoever takes weights that aren't complete helps with the rest of
+them. Nothing of size is allocated after construction.
 """
 
 from __future__ import annotations
@@ -11,18 +12,23 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.loading import Load
 from app.schedule import Schedule
 from app.tensors import aligned_buffer
 
 Buffer = NDArray[np.uint8]
-Load = Callable[[int, Buffer], None]
-"""Fills a buffer with a partition's authenticated weights, or raises."""
+StartLoad = Callable[[int, Buffer], Load]
+"""Begins to fill a buffer with a partition's authenticated weights."""
+
+_LOADER_LANE: Final = 0
+_OWN_LANE: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +37,8 @@ class Loaded:
 
     Attributes:
         buffer: where they lie, valid until `release`.
-        load_ns: what reading and decrypting took; 0 when they were there already.
+        load_ns: what reading and decrypting took, all threads' time added up; 0 when they were
+            there already.
         wait_ns: how long `take` had to wait for it.
         bytes: what was decrypted.
     """
@@ -48,8 +55,8 @@ class WeightStream:
     Args:
         schedule: what is pinned, how many slots there are.
         sizes: every partition's weights in bytes.
-        load: reads and decrypts; called in a thread of its own when `overlap`.
-        overlap: whether to load ahead while partitions run.
+        start: begins a load.
+        alone: whether the caller's thread does all loading, as it takes the weights.
         clock_ns: a monotonic clock in nanoseconds.
     """
 
@@ -57,28 +64,28 @@ class WeightStream:
         self,
         schedule: Schedule,
         sizes: Sequence[int],
-        load: Load,
+        start: StartLoad,
         *,
-        overlap: bool,
+        alone: bool = False,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self._sizes = sizes
-        self._load = load
+        self._start = start
         self._clock_ns = clock_ns
         self._pinned = {index: aligned_buffer(sizes[index]) for index in sorted(schedule.pinned)}
         self._missing = set(self._pinned)
         self._order = [index for index in range(len(sizes)) if index not in self._pinned]
         self._slots = [aligned_buffer(schedule.slot_bytes) for _ in range(schedule.slots)]
-        self._loader = ThreadPoolExecutor(1, "loader") if overlap and self._order else None
-        self._pending: deque[Future[int]] = deque()
+        self._loader = None if alone else ThreadPoolExecutor(1, "loader")
+        self._pending: deque[Load] = deque()
         self._taken = 0
         self._released = 0
 
     def begin(self) -> None:
         """Starts a request at the first partition, also after one that was given up halfway."""
         if self._order and (self._taken % len(self._order) or self._taken != self._released):
-            wait(self._pending)
-            self._pending.clear()
+            while self._pending:
+                self._pending.popleft().abandon()
             self._taken = self._released = 0
         self._load_ahead()
 
@@ -91,11 +98,12 @@ class WeightStream:
         started = self._clock_ns()
         if partition in self._pinned:
             return self._take_pinned(partition, started)
-        slot = self._slots[self._taken % len(self._slots)][: self._sizes[partition]]
+        number = self._taken
         self._taken += 1
-        future = self._pending.popleft() if self._pending else None
-        load_ns = future.result() if future else self._timed_load(partition, slot)
-        return Loaded(slot, load_ns, self._clock_ns() - started, slot.nbytes)
+        load = self._pending.popleft() if self._pending else self._submit(number)
+        self._complete(load)
+        slot = self._slot(number)
+        return Loaded(slot, load.busy_ns, self._clock_ns() - started, slot.nbytes)
 
     def release(self, partition: int) -> None:
         """Says that a partition has run; its slot is filled with the next one's weights."""
@@ -104,7 +112,9 @@ class WeightStream:
             self._load_ahead()
 
     def close(self) -> None:
-        """Ends the loader's thread."""
+        """Ends the loader's thread and every load that nobody will take."""
+        while self._pending:
+            self._pending.popleft().abandon()
         if self._loader is not None:
             self._loader.shutdown(cancel_futures=True)
 
@@ -112,24 +122,31 @@ class WeightStream:
         buffer = self._pinned[partition]
         if partition not in self._missing:
             return Loaded(buffer, 0, 0, 0)
-        # The loader may be using the reader; it takes one job at a time.
-        if self._loader is None:
-            load_ns = self._timed_load(partition, buffer)
-        else:
-            load_ns = self._loader.submit(self._timed_load, partition, buffer).result()
+        load = self._start(partition, buffer)
+        if self._loader is not None:
+            self._loader.submit(load.work, _LOADER_LANE)
+        self._complete(load)
         self._missing.discard(partition)
-        return Loaded(buffer, load_ns, self._clock_ns() - started, buffer.nbytes)
+        return Loaded(buffer, load.busy_ns, self._clock_ns() - started, buffer.nbytes)
+
+    def _complete(self, load: Load) -> None:
+        """Helps with a load until it is complete."""
+        load.work(_OWN_LANE if self._loader else _LOADER_LANE)
+        load.finish()
 
     def _load_ahead(self) -> None:
         if self._loader is None:
             return
         while self._taken + len(self._pending) < self._released + len(self._slots):
-            number = self._taken + len(self._pending)
-            partition = self._order[number % len(self._order)]
-            slot = self._slots[number % len(self._slots)][: self._sizes[partition]]
-            self._pending.append(self._loader.submit(self._timed_load, partition, slot))
+            self._pending.append(self._submit(self._taken + len(self._pending)))
 
-    def _timed_load(self, partition: int, buffer: Buffer) -> int:
-        started = self._clock_ns()
-        self._load(partition, buffer)
-        return self._clock_ns() - started
+    def _submit(self, number: int) -> Load:
+        load = self._start(self._order[number % len(self._order)], self._slot(number))
+        if self._loader is not None:
+            self._loader.submit(load.work, _LOADER_LANE)
+        return load
+
+    def _slot(self, number: int) -> Buffer:
+        """Gives the part of a slot that a load of the endless sequence fills."""
+        size = self._sizes[self._order[number % len(self._order)]]
+        return self._slots[number % len(self._slots)][:size]

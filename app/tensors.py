@@ -17,25 +17,38 @@ Array = NDArray[Any]
 Dimension = int | str
 """A fixed size, or the name of a symbolic dimension whose size a request decides."""
 
-ITEM_BYTES: Final[Mapping[str, int]] = {
-    "bool": 1,
-    "int8": 1,
-    "uint8": 1,
-    "int16": 2,
-    "uint16": 2,
-    "float16": 2,
-    "bfloat16": 2,
-    "int32": 4,
-    "uint32": 4,
-    "float32": 4,
-    "int64": 8,
-    "uint64": 8,
-    "float64": 8,
-    "complex64": 8,
-    "complex128": 16,
+ITEM_BITS: Final[Mapping[str, int]] = {
+    "bool": 8,
+    "int8": 8,
+    "uint8": 8,
+    "int16": 16,
+    "uint16": 16,
+    "float16": 16,
+    "bfloat16": 16,
+    "int32": 32,
+    "uint32": 32,
+    "float32": 32,
+    "int64": 64,
+    "uint64": 64,
+    "float64": 64,
+    "complex64": 64,
+    "complex128": 128,
+    "float8e4m3fn": 8,
+    "float8e4m3fnuz": 8,
+    "float8e5m2": 8,
+    "float8e5m2fnuz": 8,
+    "float8e8m0": 8,
+    "float4e2m1": 4,
+    "int4": 4,
+    "uint4": 4,
+    "int2": 2,
+    "uint2": 2,
     "string": 0,
 }
-"""Bytes of one element by dtype name; strings have no fixed size."""
+"""Bits of one element by dtype name; those below 8 are packed. Strings have no fixed size."""
+
+CARRIERS: Final[Mapping[str, str]] = {"bfloat16": "uint16"}
+"""Numpy has no bfloat16: its bits travel in arrays of another type."""
 
 MAX_RANK: Final = 32
 """Dimensions of a tensor: numpy's own former limit, far above any model's."""
@@ -47,7 +60,7 @@ class TensorSpec:
 
     Attributes:
         name: the value's name in the ONNX graph.
-        dtype: a key of `ITEM_BYTES`.
+        dtype: a key of `ITEM_BITS`.
         shape: sizes; a string names a symbolic dimension. None when the rank is unknown.
     """
 
@@ -62,7 +75,7 @@ class TensorSpec:
             InputError: with the expected and the actual element type or shape.
         """
         actual = "string" if tensor.dtype.kind in "OUS" else tensor.dtype.name
-        if actual != self.dtype:
+        if actual != CARRIERS.get(self.dtype, self.dtype):
             raise InputError(f"input {self.name!r}: expected {self.dtype}, got {actual}")
         if self.shape is None:
             return
@@ -92,15 +105,20 @@ class TensorSpec:
         Args:
             sizes: sizes of the symbolic dimensions; those not named count as 1.
         """
-        if self.shape is None or self.dtype not in ITEM_BYTES or self.dtype == "string":
+        if self.shape is None or self.dtype not in ITEM_BITS or self.dtype == "string":
             return None
         dims = (sizes.get(dim, 1) if isinstance(dim, str) else dim for dim in self.shape)
-        return prod(dims) * ITEM_BYTES[self.dtype]
+        return packed_bytes(self.dtype, prod(dims))
 
     def to_json(self) -> dict[str, object]:
         """Gives the form that `read_spec` reads."""
         shape = None if self.shape is None else list(self.shape)
         return {"name": self.name, "dtype": self.dtype, "shape": shape}
+
+
+def packed_bytes(dtype: str, elements: int) -> int:
+    """Gives the size of so many elements without gaps, in bytes; 0 for strings."""
+    return -(-elements * ITEM_BITS[dtype] // 8)
 
 
 def read_spec(fields: Fields) -> TensorSpec:
@@ -110,7 +128,7 @@ def read_spec(fields: Fields) -> TensorSpec:
         FieldError: for an unknown dtype or a shape that isn't sizes and names.
     """
     name = fields.text("name")
-    dtype = fields.choice("dtype", tuple(ITEM_BYTES))
+    dtype = fields.choice("dtype", tuple(ITEM_BITS))
     return TensorSpec(name, dtype, _read_shape(fields))
 
 

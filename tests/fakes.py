@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.card import ModelCard, Preprocessing
+from app.loading import Load
 from app.manifest import PartitionLayout
 from app.runner import Runner
 from app.serving import Catalogue, ServedModel
@@ -86,6 +87,7 @@ class MemoryReader:
     partitions: list[FakePartition]
     events: list[Event] = field(default_factory=list)
     scratch_bytes: int = 0
+    lanes: int = 1
 
     @property
     def partition_count(self) -> int:
@@ -101,13 +103,35 @@ class MemoryReader:
         self.events.append(("structure", partition))
         return self.partitions[partition].layout, str(partition).encode()
 
-    def read_weights(self, partition: int, into: NDArray[np.uint8]) -> None:
+    def load_weights(self, partition: int, into: NDArray[np.uint8]) -> Load:
         """See `app.runner.Reader`."""
+        return Load(OnePiece(lambda: self._fill(partition, into)))
+
+    def _fill(self, partition: int, into: NDArray[np.uint8]) -> None:
         self.events.append(("weights", partition))
         found = self.partitions[partition]
         if found.read_error is not None:
             raise found.read_error
         into[: len(found.weights)] = np.frombuffer(found.weights, np.uint8)
+
+
+@dataclass
+class OnePiece:
+    """A load of one piece.
+
+    Attributes:
+        work: what fills it.
+    """
+
+    work: Callable[[], None]
+    pieces: int = 1
+
+    def fill(self, piece: int, lane: int) -> None:
+        """See `app.loading.Source`."""
+        self.work()
+
+    def close(self, *, complete: bool) -> None:
+        """See `app.loading.Source`; nothing is open."""
 
 
 @dataclass
@@ -127,7 +151,7 @@ class RecordingEngine:
         self.reader.events.append(("open", int(graph)))
         return RecordingSession(self, int(graph))
 
-    def wrap(self, array: Array) -> Any:
+    def wrap(self, array: Array, dtype: str) -> Any:
         """See `app.runner.Engine`."""
         return array
 

@@ -11,7 +11,7 @@ import pytest
 from tests.architecture.imports import ROOT, imports, inner_imports, modules, outer_imports
 
 ROWS: Final = (
-    ("app", "app.cpu", "app.errors", "app.limits", "app.fields", "app.runtime"),
+    ("app", "app.cpu", "app.errors", "app.limits", "app.fields", "app.runtime", "app.loading"),
     ("app.tensors", "app.schedule", "app.ledger"),
     ("app.objects", "app.card"),
     ("app.manifest",),
@@ -22,12 +22,13 @@ ROWS: Final = (
     ("app.__main__",),
     ("tools", "tools.errors", "tools.sizes", "tools.files", "tools.launcher"),
     ("tools.command_line", "tools.planner.*"),
-    ("tools.graph.*",),
+    ("tools.graph.*", "tools.figures.*", "tools.report.*"),
     ("tools.model_folder", "tools.preparation"),
     ("tools.bundling.*",),
     ("tools.accuracy.*", "tools.image.*", "tools.training.*"),
     ("tools.zoo.*",),
     ("tools.bench.*",),
+    ("tools.measurement.*",),
     ("tools.commands.*",),
 )
 """A module imports only from rows above its own; `package.*` is a package, free inside itself."""
@@ -48,6 +49,9 @@ OWNERS: Final = {
     "pyseccomp": ("tools.image",),
     "yaml": ("tools.image",),
     "rich": ("tools",),
+    "matplotlib": ("tools.figures",),
+    "jinja2": ("tools.report",),
+    "tract": ("tools.bench.peers",),
 }
 """Third-party packages and who alone may import them."""
 
@@ -118,13 +122,14 @@ def test_runner_imports_neither_bundle_nor_engine() -> None:
     known = {
         "app.errors",
         "app.ledger",
+        "app.loading",
         "app.manifest",
         "app.schedule",
         "app.stream",
         "app.tensors",
     }
     assert GRAPH["app.runner"] <= known
-    assert GRAPH["app.stream"] <= {"app.schedule", "app.tensors"}
+    assert GRAPH["app.stream"] <= {"app.loading", "app.schedule", "app.tensors"}
 
 
 def test_schedule_is_pure() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.bundle import BundleReader, read_manifest
 from app.errors import BundleFormatError, BundleIntegrityError
+from app.loading import Source
 from app.objects import Kind, ObjectName, associated_data, chunk_nonce, object_key
 from app.tensors import aligned_buffer
 from tests.folders import CHUNK_BYTES, KEYS, copy, make_bundle, make_folder
@@ -36,7 +38,9 @@ def test_bundle_holds_what_the_folder_holds(
         size = reader.weights_bytes(index)
         assert size == plain.weights_bytes(index) > 0
         expected, found = aligned_buffer(size), aligned_buffer(size)
-        plain.read_weights(index, expected)
+        load = plain.load_weights(index, expected)
+        load.work(0)
+        load.finish()
         reader.read_weights(index, found)
         assert found.tobytes() == expected.tobytes()
 
@@ -55,13 +59,13 @@ def test_reader_holds_one_chunk_and_a_tag(reader: BundleReader) -> None:
 
 def test_verify_reads_every_object(reader: BundleReader, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[str] = []
-    original = BundleReader._decrypt_lanes
+    original = BundleReader._object
 
-    def record(self: BundleReader, name: ObjectName, into: NDArray[np.uint8]) -> None:
+    def record(self: BundleReader, name: ObjectName, into: NDArray[np.uint8]) -> Source:
         seen.append(name.file)
-        original(self, name, into)
+        return original(self, name, into)
 
-    monkeypatch.setattr(BundleReader, "_decrypt_lanes", record)
+    monkeypatch.setattr(BundleReader, "_object", record)
     reader.verify()
     folder = reader._folder
     assert sorted(seen) == sorted(path.name for path in folder.glob("*.enc"))
@@ -96,6 +100,14 @@ def lanes_reader(bundle: Path, lanes: int) -> BundleReader:
     return BundleReader(bundle, manifest, KEYS.model_key, lanes=lanes)
 
 
+def read_together(reader: BundleReader, into: NDArray[np.uint8]) -> None:
+    """Every lane has a thread of its own."""
+    load = reader.load_weights(0, into)
+    with ThreadPoolExecutor(reader.lanes) as threads:
+        list(threads.map(load.work, range(reader.lanes)))
+    load.finish()
+
+
 @pytest.mark.parametrize("lanes", [2, 3, 4, 7, 8, 16])
 def test_lanes_read_the_same_bytes_and_count_their_memory(large_bundle: Path, lanes: int) -> None:
     one, several = lanes_reader(large_bundle, 1), lanes_reader(large_bundle, lanes)
@@ -103,7 +115,7 @@ def test_lanes_read_the_same_bytes_and_count_their_memory(large_bundle: Path, la
     expected, found = (np.zeros(one.weights_bytes(0), dtype=np.uint8) for _ in range(2))
     assert expected.nbytes > 6 * one.manifest.chunk_bytes
     one.read_weights(0, expected)
-    several.read_weights(0, found)
+    read_together(several, found)
     assert expected.any()
     assert found.tobytes() == expected.tobytes()
     several.verify()
@@ -124,10 +136,10 @@ def test_one_wrong_chunk_in_any_lane_wipes_them_all(
     reader = lanes_reader(bundle, lanes)
     buffer = np.full(reader.weights_bytes(0), 0xAA, dtype=np.uint8)
     with pytest.raises(BundleIntegrityError):
-        reader.read_weights(0, buffer)
+        read_together(reader, buffer)
     assert not buffer.any(), "nothing of what failed stays"
     path.write_bytes(right)
-    reader.read_weights(0, buffer)
+    read_together(reader, buffer)
     assert buffer.any(), "usable again"
 
 
@@ -142,5 +154,5 @@ def test_file_of_another_length_is_refused_in_every_lane(
     reader = lanes_reader(bundle, lanes)
     buffer = np.full(reader.weights_bytes(0), 0xAA, dtype=np.uint8)
     with pytest.raises(BundleIntegrityError):
-        reader.read_weights(0, buffer)
+        read_together(reader, buffer)
     assert not buffer.any()

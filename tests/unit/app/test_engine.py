@@ -40,7 +40,7 @@ def test_weights_are_read_where_they_lie(partition: Partition) -> None:
     graph, wiring, weights = partition
     engine = OrtEngine()
     session = engine.open(graph, wiring)
-    ones = engine.wrap(np.ones((2, WIDTH), np.float32))
+    ones = engine.wrap(np.ones((2, WIDTH), np.float32), "float32")
     first = engine.unwrap(session.run({"x": ones}, weights)["y"]).copy()
     assert first.any()
     weights[:] = 0
@@ -51,8 +51,8 @@ def test_session_works_after_an_error(partition: Partition) -> None:
     graph, wiring, weights = partition
     engine = OrtEngine()
     session = engine.open(graph, wiring)
-    wrong = engine.wrap(np.ones((2, 5), np.float32))
-    right = engine.wrap(np.ones((2, WIDTH), np.float32))
+    wrong = engine.wrap(np.ones((2, 5), np.float32), "float32")
+    right = engine.wrap(np.ones((2, WIDTH), np.float32), "float32")
     for values in ({"x": wrong}, {}):
         with pytest.raises(EngineError):
             session.run(values, weights)
@@ -76,7 +76,7 @@ def test_whole_model_refuses_wrong_inputs(tmp_path: Path) -> None:
 @pytest.mark.parametrize("optimization", OPTIMIZATIONS)
 def test_optimised_model_computes_the_same(tmp_path: Path, optimization: str) -> None:
     source = models.save(models.residual(), tmp_path / "m.onnx")
-    optimize(source, tmp_path / "optimised.onnx", optimization)
+    optimize(source.read_bytes(), tmp_path, tmp_path / "optimised.onnx", optimization)
     inputs = models.inputs_for(models.residual())
     expected = WholeModel(source, "none").run(inputs)["y"]
     found = WholeModel(tmp_path / "optimised.onnx", "none").run(inputs)["y"]
@@ -85,8 +85,8 @@ def test_optimised_model_computes_the_same(tmp_path: Path, optimization: str) ->
 
 def test_sizes_of_values() -> None:
     engine = OrtEngine()
-    assert engine.size_bytes(engine.wrap(np.zeros((2, 3), np.float64))) == 48
-    assert engine.size_bytes(engine.wrap(np.zeros((0, 3), np.float64))) == 0
+    assert engine.size_bytes(engine.wrap(np.zeros((2, 3), np.float64), "float64")) == 48
+    assert engine.size_bytes(engine.wrap(np.zeros((0, 3), np.float64), "float64")) == 0
 
 
 def test_names_of_a_graph_do_not_matter_its_order_does(partition: Partition) -> None:
@@ -99,7 +99,7 @@ def test_names_of_a_graph_do_not_matter_its_order_does(partition: Partition) -> 
         weights=tuple(replace(weight, name="any") for weight in wiring.weights),
     )
     engine = OrtEngine()
-    value = engine.wrap(np.ones((2, WIDTH), np.float32))
+    value = engine.wrap(np.ones((2, WIDTH), np.float32), "float32")
     expected = engine.open(graph, wiring).run({"x": value}, weights)["y"]
     found = engine.open(graph, renamed).run({"this": value}, weights)
     assert found.keys() == {"that"}
@@ -140,7 +140,7 @@ def test_equal_graphs_share_a_session_and_nothing_else(
     assert opened == 1
     other_weights = aligned_buffer(weights.nbytes)
     other_weights[:] = 0
-    ones = engine.wrap(np.ones((2, WIDTH), np.float32))
+    ones = engine.wrap(np.ones((2, WIDTH), np.float32), "float32")
     for _ in range(2):
         assert engine.unwrap(first.run({"x": ones}, weights)["y"]).any()
         assert not engine.unwrap(second.run({"x": ones}, other_weights)["y"]).any()
@@ -155,7 +155,7 @@ def test_one_session_reads_every_buffer_its_weights_come_in(partition: Partition
     graph, wiring, weights = partition
     engine = OrtEngine()
     session = engine.open(graph, wiring)
-    ones = engine.wrap(np.ones((1, WIDTH), np.float32))
+    ones = engine.wrap(np.ones((1, WIDTH), np.float32), "float32")
     slots = [aligned_buffer(weights.nbytes) for _ in range(3)]
     for scale, slot in enumerate(slots):
         slot.view(np.float32)[:] = weights.view(np.float32) * scale
@@ -169,9 +169,11 @@ def test_outputs_outlive_the_next_run(partition: Partition) -> None:
     graph, wiring, weights = partition
     engine = OrtEngine()
     session = engine.open(graph, wiring)
-    first = session.run({"x": engine.wrap(np.ones((1, WIDTH), np.float32))}, weights)["y"]
+    first = session.run({"x": engine.wrap(np.ones((1, WIDTH), np.float32), "float32")}, weights)[
+        "y"
+    ]
     before = engine.unwrap(first).copy()
-    session.run({"x": engine.wrap(np.full((1, WIDTH), 9, np.float32))}, weights)
+    session.run({"x": engine.wrap(np.full((1, WIDTH), 9, np.float32), "float32")}, weights)
     assert engine.unwrap(first).tobytes() == before.tobytes()
 
 
@@ -181,7 +183,7 @@ def test_a_run_leaves_none_of_its_tensors_bound(partition: Partition) -> None:
     session = engine.open(graph, wiring)
     array = np.ones((1, WIDTH), np.float32)
     before = sys.getrefcount(array)
-    session.run({"x": engine.wrap(array)}, weights)
+    session.run({"x": engine.wrap(array, "float32")}, weights)
     assert sys.getrefcount(array) == before
 
 

@@ -18,6 +18,7 @@ from app.errors import (
     MemoryBudgetError,
 )
 from app.runner import Runner
+from app.schedule import LANES
 from app.tensors import Array, TensorSpec
 from tests.fakes import FakePartition, MemoryReader, RecordingEngine, layout, spec
 
@@ -49,7 +50,7 @@ def make(
     growth: int = 1,
     overlap: bool = False,
 ) -> tuple[Runner, MemoryReader, RecordingEngine]:
-    reader = MemoryReader(parts)
+    reader = MemoryReader(parts, lanes=LANES if overlap else 1)
     engine = RecordingEngine(reader)
     runner = Runner(
         reader,
@@ -260,7 +261,7 @@ def test_value_that_the_engine_refuses() -> None:
     runner, reader, engine = make(partitions())
     reader.events.clear()
 
-    def refuse(array: Array) -> object:
+    def refuse(array: Array, dtype: str) -> object:
         raise RuntimeError("strings")
 
     engine.wrap = refuse  # type: ignore[method-assign]

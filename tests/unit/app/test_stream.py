@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
-from concurrent.futures import wait
 from contextlib import contextmanager
 from itertools import count
 
 import pytest
 
+from app.loading import Load
 from app.schedule import Schedule
 from app.stream import Buffer, WeightStream
+from tests.fakes import OnePiece
 
 SIZES = (10, 30, 20, 40)
 
@@ -32,8 +33,11 @@ class Loads:
         self._running = 0
         self._lock = threading.Lock()
 
-    def __call__(self, partition: int, into: Buffer) -> None:
-        """Loads one partition."""
+    def __call__(self, partition: int, into: Buffer) -> Load:
+        """Begins to load one partition."""
+        return Load(OnePiece(lambda: self._fill(partition, into)), count().__next__)
+
+    def _fill(self, partition: int, into: Buffer) -> None:
         with self._lock:
             self._running += 1
             self.largest_together = max(self.largest_together, self._running)
@@ -51,15 +55,21 @@ def stream(
     slots: int,
     pinned: Sequence[int] = (),
     *,
-    overlap: bool = True,
+    alone: bool = False,
     sizes: Sequence[int] = SIZES,
 ) -> Iterator[WeightStream]:
     schedule = Schedule(frozenset(pinned), slots, max(sizes) if slots else 0, 0)
-    found = WeightStream(schedule, sizes, loads, overlap=overlap, clock_ns=count().__next__)
+    found = WeightStream(schedule, sizes, loads, alone=alone, clock_ns=count().__next__)
     try:
         yield found
     finally:
         found.close()
+
+
+def settle(found: WeightStream) -> None:
+    """Waits until everything that is loaded ahead is there."""
+    for load in found._pending:
+        load._wait()
 
 
 def request(found: WeightStream, sizes: Sequence[int] = SIZES) -> None:
@@ -71,14 +81,14 @@ def request(found: WeightStream, sizes: Sequence[int] = SIZES) -> None:
         found.release(partition)
 
 
-@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("slots", [1, 2, 3, 4])
 @pytest.mark.parametrize("pinned", [(), (0,), (3,), (1, 2), (0, 1, 2)])
 def test_every_request_gets_its_weights_in_order(
-    slots: int, pinned: tuple[int, ...], overlap: bool
+    slots: int, pinned: tuple[int, ...], alone: bool
 ) -> None:
     loads = Loads()
-    with stream(loads, slots, pinned, overlap=overlap) as found:
+    with stream(loads, slots, pinned, alone=alone) as found:
         for _ in range(4):
             request(found)
     streamed = [each for each in loads.seen if each not in pinned]
@@ -87,23 +97,23 @@ def test_every_request_gets_its_weights_in_order(
     assert len(streamed) <= 4 * len(order) + slots, "no further ahead than there are slots"
     for partition in pinned:
         assert loads.seen.count(partition) == 1, "what is kept is loaded once"
-    assert loads.largest_together == 1, "a reader is used by one thread at a time"
+    assert loads.largest_together <= 2, "the loader and whoever takes"
 
 
 def test_the_next_request_finds_its_first_weights_loaded() -> None:
     loads = Loads()
     with stream(loads, 2) as found:
         request(found)
-        wait(found._pending)
+        settle(found)
         assert loads.seen == [0, 1, 2, 3, 0, 1]
         found.begin()
         assert found.take(0).buffer.tobytes() == bytes([1]) * SIZES[0]
     assert loads.seen == [0, 1, 2, 3, 0, 1]
 
 
-def test_without_overlap_nothing_is_loaded_that_nobody_asked_for() -> None:
+def test_alone_nothing_is_loaded_that_nobody_asked_for() -> None:
     loads = Loads()
-    with stream(loads, 1, overlap=False) as found:
+    with stream(loads, 1, alone=True) as found:
         found.begin()
         assert loads.seen == []
         found.take(0)
@@ -145,7 +155,7 @@ def test_weights_in_use_are_not_overwritten(slots: int) -> None:
             found.begin()
             for partition, size in enumerate(SIZES):
                 buffer = found.take(partition).buffer
-                wait(found._pending)
+                settle(found)
                 assert buffer.tobytes() == bytes([partition + 1]) * size
                 found.release(partition)
 
@@ -161,16 +171,16 @@ def test_what_was_there_costs_nothing_and_says_so() -> None:
         assert (streamed.bytes, streamed.load_ns > 0) == (30, True)
 
 
-@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("slots", [1, 2, 3])
 @pytest.mark.parametrize("pinned", [(), (0,), (2,)])
 @pytest.mark.parametrize("failing", range(4))
 def test_stream_is_usable_after_a_load_that_failed(
-    slots: int, pinned: tuple[int, ...], failing: int, overlap: bool
+    slots: int, pinned: tuple[int, ...], failing: int, alone: bool
 ) -> None:
     loads = Loads()
     loads.failing = {failing}
-    with stream(loads, slots, pinned, overlap=overlap) as found:
+    with stream(loads, slots, pinned, alone=alone) as found:
         for _ in range(2):
             found.begin()
             with pytest.raises(OSError, match=f"partition {failing}"):
@@ -182,15 +192,15 @@ def test_stream_is_usable_after_a_load_that_failed(
         request(found)
 
 
-@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize("slots", [1, 2, 3])
 @pytest.mark.parametrize("taken", range(5))
 @pytest.mark.parametrize("released", [False, True])
 def test_request_that_was_given_up_leaves_nothing_behind(
-    slots: int, taken: int, released: bool, overlap: bool
+    slots: int, taken: int, released: bool, alone: bool
 ) -> None:
     """After any number of partitions, in the middle of one or between two."""
-    with stream(Loads(), slots, overlap=overlap) as found:
+    with stream(Loads(), slots, alone=alone) as found:
         for _ in range(3):
             found.begin()
             for partition in range(taken):
