@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from app.tensors import Array
 from tests.graph import FLOAT, OPSET, WIDTH, Graph
+from tests.unusual_models import UNUSUAL
 
 
 def chain(length: int = 4) -> onnx.ModelProto:
@@ -221,15 +222,6 @@ def element_types() -> onnx.ModelProto:
     return graph.model()
 
 
-def strings() -> onnx.ModelProto:
-    """A tensor of strings that crosses a cut."""
-    graph = Graph()
-    graph.node("Cast", graph.input("x", ["batch"]), out="words", to=TensorProto.STRING)
-    graph.node("Identity", "words", out="y")
-    graph.output("y", ["batch"], TensorProto.STRING)
-    return graph.model()
-
-
 def sequence() -> onnx.ModelProto:
     """A sequence in the middle: the graph can't be cut while it is alive."""
     graph = Graph()
@@ -309,10 +301,10 @@ MODELS: Final[Mapping[str, Callable[[], onnx.ModelProto]]] = {
         optional_input,
         awkward_names,
         element_types,
-        strings,
         sequence,
         heavy_middle,
         classifier,
+        *UNUSUAL,
     )
 }
 """Every model that can be partitioned."""
@@ -338,24 +330,31 @@ def inputs_for(model: onnx.ModelProto, batch: int = 2, seed: int = 1) -> dict[st
     found: dict[str, Array] = {}
     for info in model.graph.input:
         kind = info.type.tensor_type
-        shape = [dim.dim_value or batch for dim in kind.shape.dim]
-        dtype = helper.tensor_dtype_to_np_dtype(kind.elem_type)
-        if dtype.kind == "f":
-            found[info.name] = rng.standard_normal(shape).astype(dtype)
-        else:
-            found[info.name] = rng.integers(0, 2, shape).astype(dtype)
+        shape = [dim.dim_value if dim.HasField("dim_value") else batch for dim in kind.shape.dim]
+        found[info.name] = _random_array(kind.elem_type, shape, rng)
     return found
+
+
+def _random_array(element_type: int, shape: list[int], rng: np.random.Generator) -> Array:
+    dtype = helper.tensor_dtype_to_np_dtype(element_type)
+    if element_type == TensorProto.BFLOAT16:
+        return rng.standard_normal(shape).astype(dtype).view(np.uint16)
+    if element_type == TensorProto.STRING:
+        return rng.choice(np.array(["ja", "nein", "ж"], dtype=object), shape)
+    if dtype.kind == "f":
+        return rng.standard_normal(shape).astype(dtype)
+    return rng.integers(0, 2, shape).astype(dtype)
 
 
 @st.composite
 def random_models(draw: st.DrawFn) -> onnx.ModelProto:
-    """Draws a graph of 1 to 40 nodes with skips, shared weights, splits and several outputs."""
+    """Draws a graph of 1 to 60 nodes with skips, shared and oversize weights, and splits."""
     graph = Graph(draw(st.integers(0, 99)))
     widths: dict[str, int] = {}
     for index in range(draw(st.integers(1, 3))):
         widths[graph.input(f"in{index}", ["batch", WIDTH])] = WIDTH
     shared: dict[tuple[int, int], str] = {}
-    for _ in range(draw(st.integers(1, 40))):
+    for _ in range(draw(st.integers(1, 60))):
         _random_node(draw, graph, widths, shared)
     made = [name for name in widths if not name.startswith("in")]
     outputs = {made[-1], *draw(st.lists(st.sampled_from(made), max_size=3))}
@@ -371,7 +370,7 @@ def _random_node(
     width = widths[value]
     kind = draw(st.sampled_from(["matmul", "matmul", "unary", "binary", "concat", "split"]))
     if kind == "matmul":
-        target = draw(st.sampled_from([8, WIDTH]))
+        target = draw(st.sampled_from([8, WIDTH, WIDTH, 8 * WIDTH]))
         reuse = (width, target) in shared and draw(st.booleans())
         weight = shared[width, target] if reuse else graph.weight(width, target)
         shared[width, target] = weight

@@ -4,6 +4,7 @@
     ├── ModelError             the ONNX file, or what describes it, can't be used
     ├── NoFeasiblePlanError    no plan keeps the budget; names the operator
     ├── AccuracyError          partitions and whole model disagree
+    ├── BenchmarkError         a measurement couldn't be taken, or its file can't be read
     ├── ImageBuildError        the image can't be built; lists every problem
     └── KeyPolicyError         a key or a policy for keys can't be used
 
@@ -22,26 +23,33 @@ class ModelError(ApplianceError):
 
 
 class NoFeasiblePlanError(ApplianceError):
-    """An operator alone needs more memory than the budget allows.
+    """No way to cut the model fits the budget.
 
     Attributes:
-        node: name of the operator.
-        required_bytes: what it needs.
+        node: name of the operator that needs most.
+        required_bytes: the smallest budget that would do, in whole hundredths of a MiB.
         budget_bytes: what is allowed.
+        reason: why it can't be tiled; "" when it was, or needn't be.
     """
 
-    def __init__(self, node: str, required_bytes: int, budget_bytes: int) -> None:
+    def __init__(self, node: str, required_bytes: int, budget_bytes: int, reason: str = "") -> None:
         self.node = node
+        self.reason = reason
         self.required_bytes = required_bytes
         self.budget_bytes = budget_bytes
         super().__init__(
-            f"operator {node!r} needs {_mib(required_bytes)}, the budget is "
-            f"{_mib(budget_bytes)}; raise the budget"
+            f"operator {node!r} needs most: the model runs in {_mib(required_bytes)}, "
+            f"the budget is {_mib(budget_bytes)}; raise the budget"
+            + (f"; it can't be tiled because {reason}" if reason else "")
         )
 
 
 class AccuracyError(ApplianceError):
     """The partitions don't compute what the whole model computes."""
+
+
+class BenchmarkError(ApplianceError):
+    """A measurement couldn't be taken, or a file with results can't be read."""
 
 
 class ImageBuildError(ApplianceError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import hashlib
 import os
 import shutil
@@ -9,6 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+_HERE: Final = -100
+"""AT_FDCWD of fcntl.h: relative paths start in the working directory."""
+
+_RENAME_EXCHANGE: Final = 2
+"""Of renameat2(2)."""
 
 
 @contextmanager
@@ -16,11 +25,16 @@ def new_folder(target: Path) -> Iterator[Path]:
     """Gives an empty folder beside `target` that takes its place when the block succeeds.
 
     Every file is synced before the rename. What stood at `target` is kept
-    until then and removed after it; on an error it stays as it was.
+    until then and removed after it; on an error it stays as it was. A killed
+    process leaves the folder that it was working on, hidden; the next call for
+    the same target removes it.
     """
     target = target.absolute()
     target.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    prefix = f".{target.name}.unfinished-"
+    _remove_unfinished(target.parent, prefix)
+    work = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    lock = _lock(work)
     try:
         work.chmod(0o755)
         yield work
@@ -30,6 +44,8 @@ def new_folder(target: Path) -> Iterator[Path]:
         _sync(target.parent)
     finally:
         shutil.rmtree(work, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
 
 
 def write_file(target: Path, content: bytes, mode: int = 0o644) -> None:
@@ -68,10 +84,44 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def _lock(folder: Path) -> int | None:
+    """Locks a folder until its file is closed or the process ends; None when another holds it."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def _remove_unfinished(parent: Path, prefix: str) -> None:
+    """Removes folders whose process has ended."""
+    for path in parent.iterdir():
+        if not path.name.startswith(prefix) or not path.is_dir():
+            continue
+        if (lock := _lock(path)) is not None:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(lock)
+
+
 def _replace(work: Path, target: Path) -> None:
     if not target.exists():
         work.rename(target)
-        return
+    elif not _exchange(work, target):
+        _replace_in_steps(work, target)
+
+
+def _exchange(work: Path, target: Path) -> bool:
+    """Swaps two folders at once; says whether the file system can."""
+    swap = getattr(ctypes.CDLL(None), "renameat2", None)
+    if swap is None:
+        return False
+    paths = os.fsencode(work), os.fsencode(target)
+    return bool(swap(_HERE, paths[0], _HERE, paths[1], _RENAME_EXCHANGE) == 0)
+
+
+def _replace_in_steps(work: Path, target: Path) -> None:
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
     target.rename(old / target.name)
     try:

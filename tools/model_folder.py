@@ -21,8 +21,9 @@ from app.fields import FieldError, Fields, parse_json
 from app.manifest import MODEL_ID, read_model_id, read_model_version
 from tools.errors import ModelError
 from tools.files import file_digest, new_folder
-from tools.graph.extract import external_files, write_partition
+from tools.graph.extract import external_files, save_model, write_partition
 from tools.graph.load import Model
+from tools.graph.mapped import map_external, read_mapped
 from tools.planner.plan import PLAN_FILE, Plan, read_plan
 
 MODEL_FILE: Final = "model.onnx"
@@ -126,7 +127,9 @@ def find_folders(path: Path) -> list[Path]:
     found = sorted(
         each
         for each in path.iterdir()
-        if each.is_dir() and ((each / PLAN_FILE).exists() or (each / MODEL_FILE).exists())
+        if not each.name.startswith(".")
+        and each.is_dir()
+        and ((each / PLAN_FILE).exists() or (each / MODEL_FILE).exists())
     )
     if not found:
         raise ModelError(
@@ -153,7 +156,8 @@ def write_folder(
     if target.exists() and not _is_replaceable(target):
         raise ModelError(f"{target}: exists and isn't a model's folder, so it isn't replaced")
     with new_folder(target) as work:
-        _copy_kept(target, work, source)
+        _copy_model(source, work)
+        _copy_kept(target, work)
         digests = []
         for partition in plan.partitions:
             write_partition(model, partition, work / partition.file)
@@ -181,12 +185,22 @@ def _is_replaceable(target: Path) -> bool:
     )
 
 
-def _copy_kept(target: Path, work: Path, source: Path) -> None:
+def _copy_model(source: Path, work: Path) -> None:
+    """Copies the whole model; one that onnxruntime is too old for is written in older words."""
+    mapped = read_mapped(source)
+    if mapped.rewritten:
+        model = mapped.to_ir()
+        map_external(model)
+        save_model(model, work / MODEL_FILE)
+        return
     shutil.copyfile(source, work / MODEL_FILE)
-    for location in external_files(source):
+    for location in mapped.external_files():
         destination = work / location
         destination.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(source.parent / location, destination)
+
+
+def _copy_kept(target: Path, work: Path) -> None:
     if (target / SAMPLES).is_dir():
         shutil.copytree(target / SAMPLES, work / SAMPLES)
     if (target / CARD_FILE).exists():
@@ -239,5 +253,5 @@ def _compare(path: Path, expected: str) -> str | None:
         return None
     return (
         f"{path.name}: not the file that {PLAN_FILE} was written with "
-        f"(SHA-256 {actual[:12]}…, expected {expected[:12]}…)"
+        f"(SHA-256 {actual[:12]}…, expected {expected[:12]}…); partition the model again"
     )

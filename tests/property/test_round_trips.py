@@ -26,7 +26,7 @@ from app.manifest import (
 )
 from app.objects import Identity
 from app.server.protocol import DATATYPES, InferRequest, decode_request, encode_response
-from app.tensors import ITEM_BYTES, Array, TensorSpec
+from app.tensors import ITEM_BITS, Array, TensorSpec
 from tools.planner.plan import Partition, Plan, read_plan
 
 NAMES = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=20)
@@ -34,13 +34,13 @@ SIZES = st.integers(0, 1 << 40)
 SPECS = st.builds(
     TensorSpec,
     NAMES,
-    st.sampled_from(sorted(ITEM_BYTES)),
+    st.sampled_from(sorted(ITEM_BITS)),
     st.none() | st.lists(st.integers(0, 1 << 20) | NAMES, max_size=5).map(tuple),
 )
 WEIGHTS = st.builds(
     Weight,
     NAMES,
-    st.sampled_from([name for name in sorted(ITEM_BYTES) if name != "string"]),
+    st.sampled_from([name for name in sorted(ITEM_BITS) if name != "string"]),
     st.lists(st.integers(0, 1000), max_size=3).map(tuple),
     st.integers(0, 1 << 20).map(lambda place: 64 * place),
 )
@@ -143,8 +143,10 @@ def plans(draw: st.DrawFn) -> Plan:
                 st.lists(SPECS, max_size=2).map(tuple),
                 st.lists(SPECS, max_size=2).map(tuple),
                 st.lists(NAMES, max_size=2).map(tuple),
-                *[SIZES] * 6,
+                *[SIZES] * 8,
+                NAMES,
                 st.just("ab" * 32),
+                st.none() | st.integers(1, 1 << 40),
             )
         )
         partitions.append(drawn)
@@ -155,14 +157,19 @@ def plans(draw: st.DrawFn) -> Plan:
         optimization=draw(st.sampled_from(OPTIMIZATIONS)),
         cpu=draw(st.sampled_from(CLASSES)),
         tile_bytes=draw(st.none() | st.integers(1, 1 << 40)),
+        row_bytes=draw(st.none() | st.integers(1, 1 << 40)),
         budget_bytes=draw(st.integers(1, 1 << 40)),
         peak_bytes=draw(SIZES),
         request_ns=draw(SIZES),
         chunk_bytes=draw(st.integers(1, 1 << 40)),
+        threads=draw(st.integers(1, 64)),
+        overlap=draw(st.booleans()),
+        lock_step=draw(st.integers(1, 64)),
         dimensions=tuple(sorted(dimensions.items())),
         inputs=tuple(draw(st.lists(SPECS, max_size=2))),
         outputs=tuple(draw(st.lists(SPECS, max_size=2))),
         partitions=tuple(partitions),
+        measured_bytes=draw(st.none() | st.integers(1, 1 << 40)),
     )
 
 

@@ -6,44 +6,87 @@ from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich import box
 from rich.console import Console
-from rich.table import Table
 
 from app.errors import InputError
 from app.manifest import OPTIMIZATIONS
-from tools.command_line import DONE, parser, progress, run
-from tools.model_folder import write_folder
-from tools.planner.plan import Plan
+from tools.command_line import DONE, NO, parser, phases, progress, run
+from tools.commands.plan_tables import (
+    explanation_table,
+    measurement_table,
+    plan_table,
+    reasons,
+    too_low,
+)
+from tools.figures.memory import memory_figure
+from tools.figures.style import save
+from tools.files import write_file
+from tools.measurement.peaks import measure_plan, step_count
+from tools.model_folder import open_folder, write_folder
+from tools.planner.explain import explain
+from tools.planner.plan import PLAN_FILE, Plan
 from tools.planner.planner import OBJECTIVES, plan_for_budget, plan_for_count
-from tools.preparation import prepare, tile_size
+from tools.planner.summary import GraphSummary
+from tools.preparation import PreparedModel, prepare, tile_size
 from tools.sizes import format_size, parse_size
 
 DESCRIPTION = """\
 Cuts an ONNX model into partitions that run one after another inside a memory budget.
 
 Writes a model's folder: the whole model, plan.json, and one checked ONNX file
-for each partition. An existing folder keeps its model.json and samples."""
+for each partition. An existing folder keeps its model.json and samples.
+
+A folder instead of a model is explained or measured as it is."""
 
 EPILOG = """\
 examples:
   tools/partition.py resnet50.onnx -o partitions/resnet50 --budget 85MiB
   tools/partition.py bert.onnx -o partitions/bert --budget 64MiB --dim sequence=128
-  tools/partition.py digits.onnx -o partitions/digits --partitions 4"""
+  tools/partition.py digits.onnx -o partitions/digits --partitions 4
+  tools/partition.py vgg19.onnx --budget 85MiB --dry-run --explain
+  tools/partition.py partitions/resnet50 --explain --measure"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs the command; gives its exit status."""
-    options = _parser().parse_args(argv)
+    usage = _parser()
+    options = usage.parse_args(argv)
+    if options.model.is_dir():
+        if options.output or options.dry_run or not (options.explain or options.measure):
+            usage.error("a model's folder takes --explain, --measure or both, and no --output")
+        return run(lambda: _look_at(options, options.model))
+    if not options.output and not options.dry_run:
+        usage.error("the following arguments are required: -o/--output, or --dry-run")
+    if options.dry_run and options.measure:
+        usage.error("--measure runs what was written, so it doesn't go with --dry-run")
     return run(lambda: _partition(options))
 
 
 def _parser() -> ArgumentParser:
     found = parser("tools/partition.py", DESCRIPTION, EPILOG)
-    found.add_argument("model", type=Path, metavar="MODEL.onnx", help="the whole model")
     found.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="FOLDER", help="the model's folder"
+        "model", type=Path, metavar="MODEL.onnx", help="the whole model, or a model's folder"
     )
+    found.add_argument("-o", "--output", type=Path, metavar="FOLDER", help="the model's folder")
+    _add_planning(found)
+    found.add_argument(
+        "--explain",
+        action="store_true",
+        help="say for each partition what it takes, what waits and why it ends there; with a "
+        "folder, draw plan.svg and plan.png into it",
+    )
+    found.add_argument(
+        "--measure",
+        action="store_true",
+        help="run each partition and the whole in fresh processes, write the measured peaks into "
+        "plan.json; exit status 1 when one is above what was predicted",
+    )
+    found.add_argument("--dry-run", action="store_true", help="plan, write nothing")
+    found.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    return found
+
+
+def _add_planning(found: ArgumentParser) -> None:
     how = found.add_mutually_exclusive_group()
     how.add_argument(
         "--budget",
@@ -54,7 +97,10 @@ def _parser() -> ArgumentParser:
         "machine leaves to one enclave)",
     )
     how.add_argument(
-        "--partitions", type=_count, metavar="N", help="cut into exactly N, weights spread evenly"
+        "--partitions",
+        type=_count,
+        metavar="N",
+        help="cut into exactly N, weights spread evenly; no operator is tiled",
     )
     found.add_argument(
         "--dim",
@@ -85,13 +131,11 @@ def _parser() -> ArgumentParser:
         help="onnxruntime rewrites done before cutting: extended (default) runs on any CPU, all is "
         "faster and for CPUs like this one, none changes nothing",
     )
-    found.add_argument("--quiet", action="store_true", help="print nothing but errors")
-    return found
 
 
 def _count(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
-        raise ArgumentTypeError(f"expected a number of partitions from 1, got {text!r}")
+        raise ArgumentTypeError(f"expected a number from 1, got {text!r}")
     return int(text)
 
 
@@ -110,61 +154,93 @@ def _dimensions(given: Sequence[tuple[str, int]]) -> dict[str, int]:
 
 
 def _partition(options: Namespace) -> int:
-    tile_bytes = None if options.partitions else tile_size(options.budget)
-    prepared = prepare(
-        options.model, options.optimization, _dimensions(options.dim), tile_bytes=tile_bytes
-    )
-    model, summary = prepared.model, prepared.summary
-    overlap = options.threads == 1
-    lanes = options.threads
-    if options.partitions:
-        plan = plan_for_count(summary, options.partitions, overlap=overlap, lanes=lanes)
-    else:
-        plan = plan_for_budget(
-            summary, options.budget, objective=options.objective, overlap=overlap, lanes=lanes
-        )
-    plan = prepared.plan(plan)
-    with progress("writing partitions", len(plan.partitions), quiet=options.quiet) as done:
-        written = write_folder(options.model, model, plan, options.output, done)
+    prepared, plan = _planned(options)
+    if not options.dry_run:
+        with progress("writing partitions", len(plan.partitions), quiet=options.quiet) as done:
+            plan = write_folder(options.model, prepared.model, plan, options.output, done)
     if not options.quiet:
-        _show(written, options.output, summary.unsized())
-    return DONE
+        _show(plan, str(options.output or options.model), prepared.summary)
+    if options.dry_run:
+        if options.explain:
+            _explain(options, plan)
+        return DONE
+    return _look_at(options, options.output)
 
 
-def _show(plan: Plan, output: Path, unsized: Sequence[str]) -> None:
-    table = Table(
-        title=f"{output}: {len(plan.partitions)} partitions",
-        title_justify="left",
-        box=box.SIMPLE,
-        pad_edge=False,
-        padding=(0, 1),
-    )
-    for heading in ("file", "nodes", "weights", "boundary", "inside", "time"):
-        table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("up to", no_wrap=True)
-    total_ns = sum(each.run_ns for each in plan.partitions)
-    for each in plan.partitions:
-        table.add_row(
-            each.file,
-            str(each.stop - each.start),
-            format_size(each.weights_bytes),
-            format_size(each.boundary_bytes),
-            format_size(each.activation_bytes),
-            f"{100 * each.run_ns / total_ns:.0f} %",
-            _tail(each.last_node),
+def _planned(options: Namespace) -> tuple[PreparedModel, Plan]:
+    overlap = options.threads == 1
+    with phases(quiet=options.quiet) as say:
+        prepared = prepare(
+            options.model,
+            options.optimization,
+            _dimensions(options.dim),
+            tile_bytes=None if options.partitions else tile_size(options.budget, options.objective),
+            budget_bytes=None if options.partitions else options.budget,
+            say=say,
         )
+        say("planning")
+        if options.partitions:
+            cutting = plan_for_count(
+                prepared.summary, options.partitions, overlap=overlap, threads=options.threads
+            )
+        else:
+            cutting = plan_for_budget(
+                prepared.summary,
+                options.budget,
+                objective=options.objective,
+                overlap=overlap,
+                threads=options.threads,
+            )
+    return prepared, prepared.plan(cutting)
+
+
+def _look_at(options: Namespace, path: Path) -> int:
+    """Measures and explains a folder, as far as that was asked for."""
+    if not options.measure and not options.explain:
+        return DONE
+    folder = open_folder(path)
+    plan = folder.plan
+    if options.measure:
+        with progress("measuring", step_count(plan), quiet=options.quiet) as done:
+            plan = measure_plan(folder, done)
+        write_file(path / PLAN_FILE, plan.to_text().encode())
+    if options.explain:
+        _explain(options, plan, path)
+    return _judge(options, plan) if options.measure else DONE
+
+
+def _explain(options: Namespace, plan: Plan, path: Path | None = None) -> None:
+    explanation = explain(plan)
+    if not options.quiet:
+        console = Console()
+        console.print(explanation_table(plan, explanation))
+        for line in reasons(plan):
+            console.print(line, highlight=False, markup=False)
+    if path is None:
+        return
+    png, svg = save(memory_figure(path.name, plan, explanation), path / "plan")
+    if not options.quiet:
+        print(f"drawn: {png}, {svg}")
+
+
+def _judge(options: Namespace, plan: Plan) -> int:
+    if not options.quiet:
+        Console().print(measurement_table(plan))
+    wrong = too_low(plan)
+    for line in wrong:
+        print(f"predicted too low: {line}")
+    return NO if wrong else DONE
+
+
+def _show(plan: Plan, name: str, summary: GraphSummary) -> None:
     console = Console()
-    console.print(table)
+    console.print(plan_table(plan, name))
     console.print(
         f"predicted peak {format_size(plan.peak_bytes)} of {format_size(plan.budget_bytes)}"
     )
+    unsized = summary.unsized()
     if unsized:
         console.print(
             f"note: the size of {len(unsized)} values isn't known before they are computed, as of "
             f"{unsized[0]!r}; they aren't in the prediction"
         )
-
-
-def _tail(name: str, longest: int = 14) -> str:
-    """The end of a node's name says more than its beginning."""
-    return name if len(name) <= longest else "…" + name[1 - longest :]

@@ -9,6 +9,9 @@ import onnx
 import onnx_ir as ir
 
 from tools.errors import ModelError
+from tools.graph.detached import detached_weights
+from tools.graph.mapped import read_mapped
+from tools.graph.streamed import write_model
 from tools.planner.plan import Partition
 
 _EXTERNAL_FROM_BYTES = 1 << 30
@@ -26,6 +29,25 @@ def write_partition(model: ir.Model, partition: Partition, path: Path) -> None:
     Raises:
         ModelError: when the extracted graph isn't a valid model; that is a defect of the plan.
     """
+    extracted = extract_partition(model, partition)
+    try:
+        with detached_weights(extracted.graph):
+            onnx.checker.check_model(ir.to_proto(extracted))
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"{path}: the extracted partition isn't valid: {error}") from error
+    save_model(extracted, path)
+
+
+def extract_partition(model: ir.Model, partition: Partition) -> ir.Model:
+    """Cuts a partition out; its weights are the whole model's, not copies.
+
+    Args:
+        model: the normalised model that the plan was made for; unchanged.
+        partition: names the boundary.
+
+    Raises:
+        ModelError: when other operators lie inside the boundary than the plan says.
+    """
     graph = ir.convenience.extract(
         model.graph,
         [spec.name for spec in partition.inputs],
@@ -33,13 +55,8 @@ def write_partition(model: ir.Model, partition: Partition, path: Path) -> None:
     )
     _order_initializers(graph, model.graph)
     graph.name = f"{model.graph.name or 'model'} partition {partition.index}"
-    extracted = ir.Model(graph, ir_version=model.ir_version, producer_name="cloister")
     _check_nodes(model, partition, graph)
-    save_model(extracted, path)
-    try:
-        onnx.checker.check_model(str(path))
-    except onnx.checker.ValidationError as error:
-        raise ModelError(f"{path}: the extracted partition isn't valid: {error}") from error
+    return ir.Model(graph, ir_version=model.ir_version, producer_name="cloister")
 
 
 def save_model(model: ir.Model, path: Path) -> None:
@@ -50,7 +67,7 @@ def save_model(model: ir.Model, path: Path) -> None:
         if value.const_value is not None
     )
     if total < _EXTERNAL_FROM_BYTES:
-        ir.save(model, path)
+        write_model(model, path)
         return
     ir.save(model, path, external_data=f"{path.name}.data")
 
@@ -74,9 +91,7 @@ def _check_nodes(model: ir.Model, partition: Partition, graph: ir.Graph) -> None
 
 def external_files(path: Path) -> list[str]:
     """Gives the files beside an ONNX file that hold its weights, relative to its folder."""
-    tensors = (value.const_value for value in ir.load(path).graph.initializers.values())
-    locations = {str(t.location) for t in tensors if isinstance(t, ir.ExternalTensor)}
-    return sorted(locations)
+    return read_mapped(path).external_files()
 
 
 def write_with_outputs(model: ir.Model, names: Sequence[str], path: Path) -> None:

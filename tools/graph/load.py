@@ -10,7 +10,12 @@ from google.protobuf.message import DecodeError
 from onnx_ir.passes import PassManager, common
 
 from tools.errors import ModelError
+from tools.graph.mapped import map_external, read_mapped
 from tools.graph.types import infer_types
+from tools.graph.wiring import wiring_problem
+
+_LONGEST_REASON = 400
+"""Characters of onnx's explanations, which repeat themselves for graphs inside graphs."""
 
 Model = ir.Model
 """The type, for modules that pass a model on without looking into it."""
@@ -29,33 +34,50 @@ def load_model(path: Path) -> ir.Model:
     """
     _check_readable(path)
     try:
-        onnx.checker.check_model(str(path), full_check=True)
-        model = ir.load(path)
+        mapped = read_mapped(path)
+        _check_rules(path, mapped.without_weights())
+        model = mapped.to_ir()
+        _check_external_data(path, model)
+        map_external(model)
     except (DecodeError, ir.serde.SerdeError) as error:
         raise ModelError(f"{path}: not an ONNX model, or cut off: {_first_line(error)}") from error
-    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
-        raise ModelError(f"{path}: not a valid ONNX model: {_first_line(error)}") from error
+    except onnx.checker.ValidationError as error:
+        raise ModelError(f"{path}: {_invalid(error)}") from error
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError(f"{path}: {_first_line(error)}") from error
-    _check_external_data(path, model)
     normalized = _normalized(path, model)
     if not len(normalized.graph):
         raise ModelError(f"{path}: the graph has no operators, there is nothing to partition")
     return normalized
 
 
-def load_optimized(path: Path) -> ir.Model:
-    """Loads what onnxruntime's optimiser wrote from a checked model, weights in memory.
+def _check_rules(path: Path, model: onnx.ModelProto) -> None:
+    try:
+        onnx.checker.check_model(model.SerializeToString(), full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = wiring_problem(model.graph)
+        raise ModelError(f"{path}: {_invalid(reason or error)}") from error
+
+
+def _invalid(reason: str | Exception) -> str:
+    words = " ".join(str(reason).split())
+    return f"not a valid ONNX model: {words[:_LONGEST_REASON].rstrip('. ')}; export it again"
+
+
+def load_optimized(path: Path, folder: Path) -> ir.Model:
+    """Loads what onnxruntime's optimiser wrote from a checked model.
 
     Its operators are onnxruntime's own in part, which onnx's checker doesn't know.
+
+    Args:
+        path: the optimised model; it may be removed afterwards.
+        folder: where the weights lie that the optimiser left alone.
 
     Raises:
         ModelError: when it can't be normalised.
     """
-    model = ir.load(path)
-    for value in model.graph.initializers.values():
-        if isinstance(value.const_value, ir.ExternalTensor):
-            value.const_value = ir.Tensor(value.const_value.numpy().copy(), name=value.name)
+    model = read_mapped(path).to_ir(folder)
+    map_external(model)
     return _normalized(path, model)
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from app.manifest import Weight
 from tools.errors import ModelError
+from tools.graph.mapped import map_external, read_mapped
 from tools.graph.summary import dtype_name
 from tools.planner.liveness import aligned
 
@@ -67,12 +68,31 @@ def separate(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> Struc
         outputs: the same.
 
     Raises:
-        ModelError: when the file can't be read or a weight's element type can't be bound.
+        ModelError: when the file can't be read, isn't the partition of this boundary, or has a
+            weight whose element type is unknown.
     """
     try:
-        model = ir.load(path)
+        model = read_mapped(path).to_ir()
+        map_external(model)
     except (OSError, DecodeError, ValueError) as error:
         raise ModelError(f"{path}: can't be read: {error}") from error
+    try:
+        return separate_model(model, inputs, outputs)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+
+
+def separate_model(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str]) -> Structure:
+    """Turns a partition's large initializers into inputs; see `separate`.
+
+    Args:
+        model: the partition; its names and boundary change, its tensors don't.
+        inputs: its boundary, in the order that the runner will use.
+        outputs: the same.
+
+    Raises:
+        ModelError: when the model has another boundary, or a weight of an unknown element type.
+    """
     graph = model.graph
     weights: list[Weight] = []
     tensors: dict[str, ir.TensorProtocol] = {}
@@ -81,18 +101,17 @@ def separate(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> Struc
         tensor = value.const_value
         if tensor is None or not _is_weight(value, tensor):
             continue
-        weights.append(_weight(path, value, tensor, offset))
+        weights.append(_weight(value, tensor, offset))
         tensors[weights[-1].name] = tensor
         offset += aligned(tensor.nbytes)
         _make_input(graph, value, tensor)
-    _order_boundary(path, graph, inputs, outputs, [weight.name for weight in weights])
+    _order_boundary(graph, inputs, outputs, [weight.name for weight in weights])
     _forget_names(model)
     data = ir.to_proto(model).SerializeToString(deterministic=True)
     return Structure(data, tuple(weights), offset, tensors)
 
 
 def _order_boundary(
-    path: Path,
     graph: ir.Graph,
     inputs: Sequence[str],
     outputs: Sequence[str],
@@ -103,7 +122,7 @@ def _order_boundary(
     found = by_name.keys() - set(weights)
     if found != expected:
         raise ModelError(
-            f"{path}: expected the inputs and outputs {sorted(expected)}, "
+            f"expected the inputs and outputs {sorted(expected)}, "
             f"found {sorted(name or '' for name in found)}; it isn't the planned partition"
         )
     graph.inputs[:] = [by_name[name] for name in [*inputs, *weights]]
@@ -133,10 +152,10 @@ def _is_weight(value: ir.Value, tensor: ir.TensorProtocol) -> bool:
     return large and not value.is_graph_output()
 
 
-def _weight(path: Path, value: ir.Value, tensor: ir.TensorProtocol, offset: int) -> Weight:
+def _weight(value: ir.Value, tensor: ir.TensorProtocol, offset: int) -> Weight:
     dtype = dtype_name(tensor.dtype)
     if dtype is None:
-        raise ModelError(f"{path}: weight {value.name!r} has the element type {tensor.dtype}")
+        raise ModelError(f"weight {value.name!r} has the element type {tensor.dtype}")
     shape = tuple(int(size) for size in tensor.shape.numpy())
     return Weight(value.name or "", dtype, shape, offset)
 

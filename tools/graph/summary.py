@@ -4,20 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from math import prod
+from typing import Final
 
 import onnx_ir as ir
 
 from app.errors import InputError
-from app.tensors import ITEM_BYTES, Dimension, TensorSpec
+from app.tensors import ITEM_BITS, Dimension, TensorSpec
 from tools.errors import ModelError
 from tools.graph.operations import operations
+from tools.graph.workspace import overwrites, workspace
 from tools.planner.summary import GraphSummary, NodeSummary
 
 _DTYPES: Mapping[ir.DataType, str] = {
     ir.DataType.FLOAT: "float32",
     ir.DataType.DOUBLE: "float64",
-    **{dtype: dtype.name.lower() for dtype in ir.DataType if dtype.name.lower() in ITEM_BYTES},
+    **{dtype: dtype.name.lower() for dtype in ir.DataType if dtype.name.lower() in ITEM_BITS},
 }
+
+EXCHANGED: Final = tuple(
+    name for name in ITEM_BITS if not name.startswith("float8") and ITEM_BITS[name] not in (2, 4)
+)
+"""Element types that requests and answers may have; the others live inside a model only."""
 
 
 def dtype_name(dtype: ir.DataType | None) -> str | None:
@@ -43,10 +51,11 @@ def summarize(
     """
     graph = model.graph
     for value in (*graph.inputs, *graph.outputs):
-        if _spec(value) is None:
+        spec = _spec(value)
+        if spec is None or spec.dtype not in EXCHANGED:
             raise ModelError(
                 f"input or output {value.name!r} is of {value.type}; expected a tensor of one of "
-                f"{', '.join(ITEM_BYTES)}"
+                f"{', '.join(EXCHANGED)}"
             )
     nodes = tuple(_node(index, node, graph) for index, node in enumerate(graph))
     values = {
@@ -62,10 +71,7 @@ def summarize(
     _check_dimensions(values, dimensions or {})
     seen = {name: spec.bytes_with({}) or 0 for name, spec in (observed or {}).items()}
     shapes = _Shapes(values, observed or {}, dimensions or {})
-    nodes = tuple(
-        replace(summary, operations=operations(node, shapes.elements))
-        for summary, node in zip(nodes, graph, strict=True)
-    )
+    nodes = tuple(_costs(summary, node, shapes) for summary, node in zip(nodes, graph, strict=True))
     return GraphSummary(
         nodes=nodes,
         values=values,
@@ -74,21 +80,53 @@ def summarize(
         outputs=tuple(value.name or "" for value in graph.outputs),
         dimensions=dict(dimensions or {}),
         observed_bytes=seen,
+        observed_shapes={
+            name: shape
+            for name, spec in (observed or {}).items()
+            if (shape := _planned(spec, {})) is not None
+        },
+    )
+
+
+def _costs(summary: NodeSummary, node: ir.Node, shapes: _Shapes) -> NodeSummary:
+    """Adds what a node computes and what memory it takes while it does."""
+    need = workspace(node, shapes.of)
+    return replace(
+        summary,
+        operations=operations(node, shapes.elements),
+        overwrites=overwrites(node),
+        workspace_bytes=need.bytes,
+        lane_bytes=need.lane_bytes,
     )
 
 
 @dataclass(frozen=True, slots=True)
 class _Shapes:
-    """Counts the elements of values."""
+    """Gives shapes with symbolic dimensions as planned."""
 
     values: Mapping[str, TensorSpec]
     observed: Mapping[str, TensorSpec]
     dimensions: Mapping[str, int]
 
     def elements(self, name: str) -> int:
+        shape = self.named(name)
+        return 0 if shape is None else prod(shape)
+
+    def of(self, value: ir.Value) -> tuple[int, ...] | None:
+        if value.const_value is not None:
+            return tuple(int(size) for size in value.const_value.shape.numpy())
+        return self.named(value.name or "")
+
+    def named(self, name: str) -> tuple[int, ...] | None:
         spec = self.observed.get(name) or self.values.get(name)
-        size = spec.bytes_with(self.dimensions) if spec else None
-        return 0 if spec is None or size is None else size // ITEM_BYTES[spec.dtype]
+        return None if spec is None else _planned(spec, self.dimensions)
+
+
+def _planned(spec: TensorSpec, dimensions: Mapping[str, int]) -> tuple[int, ...] | None:
+    """Gives a shape with sizes for the symbolic dimensions; those not named count as 1."""
+    if spec.shape is None:
+        return None
+    return tuple(dimensions.get(dim, 1) if isinstance(dim, str) else dim for dim in spec.shape)
 
 
 def describe(model: ir.Model, specs: Mapping[str, TensorSpec]) -> None:

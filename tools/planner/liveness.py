@@ -91,6 +91,14 @@ class Liveness:
         """Gives the bytes that are live across the cut before node `cut`."""
         return self._crossing_bytes[cut]
 
+    def given_bytes(self, cut: int) -> int:
+        """Gives the bytes of the model's inputs that are live across a cut."""
+        return sum(
+            self._sizes[name]
+            for name in self.graph.inputs
+            if (cut == 0 or self.intervals[name].dies >= cut)
+        )
+
     def may_cut(self, cut: int) -> bool:
         """Says whether only tensors of known rank cross.
 
@@ -109,7 +117,10 @@ class Liveness:
         return max(islice(self.inner_live_bytes(start), stop - start))
 
     def inner_live_bytes(self, start: int) -> Iterator[int]:
-        """Gives, for each node from `start` on, the live bytes that were made since `start`."""
+        """Gives, for each node from `start` on, the live bytes that were made since `start`.
+
+        The memory that the node's kernel takes while it runs is in it.
+        """
         live = 0
         dying: dict[int, int] = {}
         for index in range(start, len(self.graph.nodes)):
@@ -117,7 +128,7 @@ class Liveness:
                 live += self._sizes[name]
                 dies = self.intervals[name].dies
                 dying[dies] = dying.get(dies, 0) + self._sizes[name]
-            yield live
+            yield live + self.graph.nodes[index].workspace_bytes
             live -= dying.pop(index, 0)
 
 

@@ -20,8 +20,11 @@ from app.manifest import (
 from app.tensors import TensorSpec, read_spec
 from tools.errors import ModelError
 
-PLAN_FORMAT: Final = 1
+PLAN_FORMAT: Final = 2
 PLAN_FILE: Final = "plan.json"
+MAX_THREADS: Final = 1024
+MAX_LOCK_STEP: Final = 1 << 16
+MAX_WHY: Final = 4096
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -39,10 +42,14 @@ class Partition:
         weights_bytes: size of its weights object.
         input_bytes: its own inputs.
         boundary_bytes: tensors that live across its start.
-        activation_bytes: most bytes of tensors that it makes, live at one moment.
+        activation_bytes: what it allocates while it runs, with the allocator's holes.
+        workspace_bytes: the part of that which its kernels take beside tensors, at most.
+        fresh_bytes: what it would allocate in a process of its own.
         session_bytes: predicted size of its resident structure.
         run_ns: predicted time of computing; only ratios matter.
+        why: why it ends where it does, a sentence for people.
         digest: SHA-256 of its ONNX file, in hex; empty until it is written.
+        measured_bytes: what a process grew by that ran it alone; None: wasn't measured.
     """
 
     index: int
@@ -59,7 +66,11 @@ class Partition:
     activation_bytes: int
     session_bytes: int
     run_ns: int
+    workspace_bytes: int = 0
+    fresh_bytes: int = 0
+    why: str = ""
     digest: str = ""
+    measured_bytes: int | None = None
 
     @property
     def file(self) -> str:
@@ -82,8 +93,12 @@ class Partition:
             "input_bytes": self.input_bytes,
             "boundary_bytes": self.boundary_bytes,
             "activation_bytes": self.activation_bytes,
+            "workspace_bytes": self.workspace_bytes,
+            "fresh_bytes": self.fresh_bytes,
             "session_bytes": self.session_bytes,
             "run_ns": self.run_ns,
+            "why": self.why,
+            "measured_bytes": self.measured_bytes,
         }
 
 
@@ -97,13 +112,18 @@ class Plan:
         optimization: what onnxruntime rewrote before the cuts: a key of `OPTIMIZATIONS`.
         cpu: the class of CPU that those rewrites are for, of `app.cpu.CLASSES`.
         tile_bytes: operators with more weights were tiled before the cuts; None: none were.
+        row_bytes: room for tensors that regions were tiled by rows for; None: none were.
         budget_bytes: what the plan was made for.
         peak_bytes: predicted peak over the whole run.
         request_ns: predicted time of a request; only ratios matter.
         chunk_bytes: plaintext bytes of an encrypted chunk, the reader's own memory.
+        threads: that a run was planned for; each decrypts with a chunk of its own.
+        overlap: whether weights load while a partition runs.
+        lock_step: requests of one batch.
         dimensions: sizes that symbolic dimensions were planned with.
         inputs, outputs: the whole model's tensors.
         partitions: in the order of execution.
+        measured_bytes: what a process grew by that ran them all; None: wasn't measured.
     """
 
     model_digest: str
@@ -111,14 +131,19 @@ class Plan:
     optimization: str
     cpu: str
     tile_bytes: int | None
+    row_bytes: int | None
     budget_bytes: int
     peak_bytes: int
     request_ns: int
     chunk_bytes: int
+    threads: int
+    overlap: bool
+    lock_step: int
     dimensions: tuple[tuple[str, int], ...]
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     partitions: tuple[Partition, ...]
+    measured_bytes: int | None = None
 
     def to_text(self) -> str:
         """Gives plan.json's text: the same plan is always the same bytes."""
@@ -132,10 +157,15 @@ class Plan:
             "optimization": self.optimization,
             "cpu": self.cpu,
             "tile_bytes": self.tile_bytes,
+            "row_bytes": self.row_bytes,
             "budget_bytes": self.budget_bytes,
             "peak_bytes": self.peak_bytes,
             "request_ns": self.request_ns,
+            "measured_bytes": self.measured_bytes,
             "chunk_bytes": self.chunk_bytes,
+            "threads": self.threads,
+            "overlap": self.overlap,
+            "lock_step": self.lock_step,
             "dimensions": dict(self.dimensions),
             "inputs": [spec.to_json() for spec in self.inputs],
             "outputs": [spec.to_json() for spec in self.outputs],
@@ -157,12 +187,17 @@ def read_plan(path: Path) -> Plan:
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}; 'tools/partition.py' writes it") from error
     except FieldError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelError(f"{path}: {error}; 'tools/partition.py' makes it anew") from error
     return plan
 
 
 def _read(fields: Fields) -> Plan:
-    fields.integer("format", least=PLAN_FORMAT, most=PLAN_FORMAT)
+    version = fields.integer("format", least=0, most=1 << 31)
+    if version != PLAN_FORMAT:
+        raise FieldError(
+            f"plan.format: another version of these tools wrote format {version}, this one reads "
+            f"format {PLAN_FORMAT}"
+        )
     model = fields.inner("model")
     model.choice("file", ("model.onnx",))
     digest = _read_digest(model)
@@ -173,11 +208,16 @@ def _read(fields: Fields) -> Plan:
         data_digests=data_digests,
         optimization=fields.choice("optimization", OPTIMIZATIONS),
         cpu=fields.choice("cpu", CLASSES),
-        tile_bytes=_read_tile_bytes(fields),
+        tile_bytes=_read_size(fields, "tile_bytes"),
+        row_bytes=_read_size(fields, "row_bytes"),
         budget_bytes=fields.integer("budget_bytes", least=1, most=MAX_OBJECT_BYTES),
         peak_bytes=fields.integer("peak_bytes", least=0, most=MAX_OBJECT_BYTES),
         request_ns=fields.integer("request_ns", least=0, most=MAX_RUN_NS),
+        measured_bytes=_read_size(fields, "measured_bytes"),
         chunk_bytes=fields.integer("chunk_bytes", least=1, most=MAX_OBJECT_BYTES),
+        threads=fields.integer("threads", least=1, most=MAX_THREADS),
+        overlap=fields.flag("overlap"),
+        lock_step=fields.integer("lock_step", least=1, most=MAX_LOCK_STEP),
         dimensions=_read_dimensions(fields),
         inputs=fields.each("inputs", read_spec, most=MAX_VALUES),
         outputs=fields.each("outputs", read_spec, most=MAX_VALUES),
@@ -195,10 +235,10 @@ def _read_dimensions(fields: Fields) -> tuple[tuple[str, int], ...]:
     return found
 
 
-def _read_tile_bytes(fields: Fields) -> int | None:
-    if fields.take_null("tile_bytes"):
+def _read_size(fields: Fields, name: str) -> int | None:
+    if fields.take_null(name):
         return None
-    return fields.integer("tile_bytes", least=1, most=MAX_OBJECT_BYTES)
+    return fields.integer(name, least=1, most=MAX_OBJECT_BYTES)
 
 
 def _read_digest(fields: Fields) -> str:
@@ -227,8 +267,12 @@ def _read_partition(fields: Fields) -> Partition:
         input_bytes=fields.integer("input_bytes", least=0, most=MAX_OBJECT_BYTES),
         boundary_bytes=fields.integer("boundary_bytes", least=0, most=MAX_OBJECT_BYTES),
         activation_bytes=fields.integer("activation_bytes", least=0, most=MAX_OBJECT_BYTES),
+        workspace_bytes=fields.integer("workspace_bytes", least=0, most=MAX_OBJECT_BYTES),
+        fresh_bytes=fields.integer("fresh_bytes", least=0, most=MAX_OBJECT_BYTES),
         session_bytes=fields.integer("session_bytes", least=0, most=MAX_OBJECT_BYTES),
         run_ns=fields.integer("run_ns", least=0, most=MAX_RUN_NS),
+        why=fields.text("why", longest=MAX_WHY),
+        measured_bytes=_read_size(fields, "measured_bytes"),
         digest=_read_digest(fields),
     )
     fields.choice("file", (partition.file,))
@@ -244,6 +288,6 @@ def _check_order(plan: Plan) -> None:
             raise FieldError(
                 f"plan.partitions[{place}]: expected index {place} from node {expected} on, got "
                 f"index {partition.index} with nodes {partition.start} to {partition.stop}; "
-                "the plan was edited or reordered, make it anew with 'tools/partition.py'"
+                "the plan was edited or reordered"
             )
         expected = partition.stop

@@ -10,19 +10,21 @@ from typing import Final
 from app.cpu import ANY
 from app.limits import KIB, MIB
 from app.objects import TAG_BYTES
-from app.schedule import Stage, batch_bytes, make_schedule
+from app.schedule import LANES, Stage, batch_bytes, make_schedule
 from tools.errors import NoFeasiblePlanError
 from tools.planner.cost import (
     PARTITION_NS,
-    SESSION_BYTES,
-    activation_bytes,
+    fresh_bytes,
     node_times,
+    played_bytes,
     session_bytes,
+    thread_bytes,
 )
-from tools.planner.fastest import fastest_cuts
-from tools.planner.fewest import counted_cuts, fewest_cuts
+from tools.planner.counted import counted_cuts
 from tools.planner.liveness import Liveness
+from tools.planner.options import Options
 from tools.planner.plan import Partition, Plan
+from tools.planner.reasons import with_count, with_reasons
 from tools.planner.summary import GraphSummary
 
 OBJECTIVES: Final = ("time", "partitions")
@@ -34,7 +36,7 @@ def plan_for_budget(
     *,
     objective: str = "time",
     overlap: bool = True,
-    lanes: int = 1,
+    threads: int = 1,
     lock_step: int = 1,
 ) -> Plan:
     """Partitions a graph so that its predicted peak stays within a budget.
@@ -45,26 +47,28 @@ def plan_for_budget(
             boundary tensors and activations.
         objective: "time" for the fastest request, "partitions" for the fewest partitions.
         overlap: whether a core is free to decrypt while another computes.
-        lanes: threads that decrypt one partition together; each has a chunk of its own.
+        threads: of onnxruntime in one run.
         lock_step: requests of one batch; the boundary tensors of all of them have to fit.
 
     Raises:
         NoFeasiblePlanError: when no cuts can do it; names the operator that needs most.
     """
-    live = Liveness(graph)
-    room_bytes = budget_bytes - lanes * _chunk_reserve(budget_bytes)
+    live = Liveness(graph.for_threads(threads))
+    options = Options(live, threads, lock_step)
+    room_bytes = budget_bytes - LANES * _chunk_reserve(budget_bytes)
     if objective == "time":
-        cuts = fastest_cuts(live, room_bytes, overlap=overlap, lock_step=lock_step)
+        cuts = options.fastest(room_bytes, overlap=overlap)
     else:
-        cuts = fewest_cuts(live, room_bytes)
+        cuts = options.fewest(room_bytes)
     if cuts is None:
-        raise _no_feasible_plan(live, budget_bytes, lanes)
+        raise _no_feasible_plan(live, options.least_bytes(), budget_bytes)
     chunk_bytes = chunk_size(budget_bytes)
-    return _Assembly(live, cuts, chunk_bytes, overlap, lanes, lock_step).plan(budget_bytes)
+    plan = _Assembly(live, cuts, chunk_bytes, overlap, threads, lock_step).plan(budget_bytes)
+    return with_reasons(plan, live, options, room_bytes, overlap=overlap)
 
 
 def plan_for_count(
-    graph: GraphSummary, count: int, *, overlap: bool = True, lanes: int = 1
+    graph: GraphSummary, count: int, *, overlap: bool = True, threads: int = 1
 ) -> Plan:
     """Partitions a graph into an exact number of partitions with weights spread evenly.
 
@@ -73,20 +77,20 @@ def plan_for_count(
     Raises:
         InputError: when the graph can't be cut into that many.
     """
-    live = Liveness(graph)
+    live = Liveness(graph.for_threads(threads))
     cuts = counted_cuts(live, count)
     heaviest = max(live.weights_bytes(*each) for each in pairwise(cuts))
-    return _Assembly(live, cuts, chunk_size(heaviest), overlap, lanes).plan(None)
+    return with_count(_Assembly(live, cuts, chunk_size(heaviest), overlap, threads).plan(None))
 
 
 def chunk_size(budget_bytes: int) -> int:
-    """Gives the encrypted chunk's size: 1 MiB decrypts fastest, a small budget affords less."""
+    """Gives the chunk size: 512 KiB stay in a core's cache, a small budget affords less."""
     return 1 << ((_chunk_reserve(budget_bytes) - TAG_BYTES).bit_length() - 1)
 
 
 def _chunk_reserve(budget_bytes: int) -> int:
     """A chunk and its tag: a 64th of the budget, so that the rest never shrinks as it grows."""
-    return max(16 * KIB, min(MIB, budget_bytes // 64)) + TAG_BYTES
+    return max(16 * KIB, min(512 * KIB, budget_bytes // 64)) + TAG_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +101,7 @@ class _Assembly:
     cuts: Sequence[int]
     chunk_bytes: int
     overlap: bool
-    lanes: int
+    threads: int
     lock_step: int = 1
 
     def plan(self, budget_bytes: int | None) -> Plan:
@@ -117,21 +121,26 @@ class _Assembly:
             for each in partitions
         ]
         working = max(stage.working_bytes for stage in stages)
-        fixed = self.lanes * (self.chunk_bytes + TAG_BYTES)
+        fixed = LANES * (self.chunk_bytes + TAG_BYTES)
         fixed += sum(each.session_bytes for each in partitions)
-        budget = budget_bytes or fixed + working + max(stage.weights_bytes for stage in stages)
+        heaviest = max(stage.weights_bytes for stage in stages)
+        budget = budget_bytes or fixed + working + heaviest
         schedule = make_schedule(stages, budget - fixed, overlap=self.overlap)
-        held = schedule.weights_bytes(stages) if schedule else 0
+        held = schedule.weights_bytes(stages) if schedule else heaviest
         return Plan(
             model_digest="",
             data_digests=(),
             optimization="none",
             cpu=ANY,
             tile_bytes=None,
+            row_bytes=None,
             budget_bytes=budget,
             peak_bytes=fixed + held + working,
             request_ns=schedule.request_ns if schedule else 0,
             chunk_bytes=self.chunk_bytes,
+            threads=self.threads,
+            overlap=self.overlap,
+            lock_step=self.lock_step,
             dimensions=tuple(sorted(graph.dimensions.items())),
             inputs=tuple(graph.values[name] for name in graph.inputs),
             outputs=tuple(graph.values[name] for name in graph.outputs),
@@ -140,12 +149,15 @@ class _Assembly:
 
     def _partitions(self) -> tuple[Partition, ...]:
         times = node_times(self.live)
+        inside = played_bytes(self.live, self.cuts, self.lock_step)
         return tuple(
-            self._partition(index, start, stop, sum(times[start:stop]) + PARTITION_NS)
+            self._partition(index, start, stop, inside[index], sum(times[start:stop]))
             for index, (start, stop) in enumerate(pairwise(self.cuts))
         )
 
-    def _partition(self, index: int, start: int, stop: int, run_ns: int) -> Partition:
+    def _partition(
+        self, index: int, start: int, stop: int, inside_bytes: int, nodes_ns: int
+    ) -> Partition:
         live, graph = self.live, self.live.graph
         return Partition(
             index=index,
@@ -159,25 +171,33 @@ class _Assembly:
             weights_bytes=live.weights_bytes(start, stop),
             input_bytes=sum(live.size(name) for name in live.inputs(start, stop)),
             boundary_bytes=live.crossing_bytes(start),
-            activation_bytes=activation_bytes(live, start, stop),
-            session_bytes=session_bytes(start, stop),
-            run_ns=run_ns,
+            activation_bytes=inside_bytes,
+            workspace_bytes=max(node.workspace_bytes for node in graph.nodes[start:stop]),
+            fresh_bytes=fresh_bytes(live, start, stop),
+            session_bytes=session_bytes(start, stop) + (0 if index else thread_bytes(self.threads)),
+            run_ns=nodes_ns + PARTITION_NS,
         )
 
 
-def _no_feasible_plan(live: Liveness, budget_bytes: int, lanes: int) -> NoFeasiblePlanError:
-    """Names the operator that needs most, and a budget that would do for the model."""
+def _no_feasible_plan(live: Liveness, least_bytes: int, budget_bytes: int) -> NoFeasiblePlanError:
+    """Names the operator that needs most, and the smallest budget that would do for the model."""
     stretches = live.stretches()
     working = {
-        each: live.crossing_bytes(each[0]) + activation_bytes(live, *each) for each in stretches
+        each: live.crossing_bytes(each[0]) + live.activation_bytes(*each) for each in stretches
     }
     start, stop = max(stretches, key=lambda each: live.weights_bytes(*each) + working[each])
     node = max(range(start, stop), key=lambda index: live.weights_bytes(index, index + 1))
-    structures = session_bytes(0, len(live.graph.nodes)) + SESSION_BYTES * (len(stretches) - 1)
-    weights = max(live.weights_bytes(*each) for each in stretches)
-    least = weights + max(working.values()) + structures
-    required = least
+    required = least_bytes
     # The chunk grows with the budget, far slower than it.
-    while (more := least + lanes * _chunk_reserve(required)) > required:
-        required = more
-    return NoFeasiblePlanError(live.graph.nodes[node].name, required, budget_bytes)
+    while (more := least_bytes + LANES * _chunk_reserve(required)) > required:
+        required = _readable(more)
+    name = live.graph.nodes[node].name
+    return NoFeasiblePlanError(name, required, budget_bytes, live.graph.untiled.get(name, ""))
+
+
+def _readable(size_bytes: int) -> int:
+    """Rounds up to a hundredth of a MiB, so that the figure people read is enough."""
+    hundredths = size_bytes * 100 // MIB
+    while round(hundredths / 100 * MIB) < size_bytes:
+        hundredths += 1
+    return round(hundredths / 100 * MIB)

@@ -22,6 +22,19 @@ def spoil(change: Callable[[onnx.ModelProto], object]) -> bytes:
     return bytes(model.SerializeToString())
 
 
+def shape_of(value: onnx.ValueInfoProto) -> onnx.TensorShapeProto:
+    return value.type.tensor_type.shape
+
+
+def recursive() -> bytes:
+    model = models.function()
+    body = model.functions[0]
+    body.node[0].CopyFrom(helper.make_node("Doubled", ["a"], ["b"], domain="tests"))
+    body.opset_import.append(helper.make_opsetid("tests", 1))
+    return bytes(model.SerializeToString())
+
+
+RECURSIVE = recursive()
 RAW = models.chain(1).SerializeToString()
 FILES: dict[str, tuple[bytes, str]] = {
     "empty": (b"", "the file is empty"),
@@ -36,11 +49,57 @@ FILES: dict[str, tuple[bytes, str]] = {
     ),
     "undefined input": (
         spoil(lambda m: m.graph.node[0].input.__setitem__(0, "nowhere")),
-        "not a valid ONNX model",
+        r"operator 'MatMul_v2' \(MatMul\) reads 'nowhere', which isn't an input, an initializer",
+    ),
+    "missing initializer": (
+        spoil(lambda m: m.graph.initializer.pop()),
+        r"operator 'MatMul_v2' \(MatMul\) reads 'c1', which isn't an input, an initializer",
+    ),
+    "cycle": (
+        spoil(lambda m: m.graph.node[0].input.__setitem__(0, "y")),
+        r"operator 'MatMul_v2' \(MatMul\) waits for itself: the graph has a cycle",
+    ),
+    "unordered": (
+        spoil(lambda m: m.graph.node.reverse()),
+        r"operator 'Relu_y' \(Relu\) stands before one that it reads from",
+    ),
+    "value made twice": (
+        spoil(lambda m: m.graph.node[1].output.__setitem__(0, "v2")),
+        "'v2' has been used as output names multiple times|'y' is not an output of any node",
+    ),
+    "output that nothing makes": (
+        spoil(lambda m: setattr(m.graph.output[0], "name", "nowhere")),
+        "'nowhere' is not an output of any node",
     ),
     "wrong shape": (
         spoil(lambda m: m.graph.initializer[0].dims.__setitem__(0, 31)),
-        "not a valid ONNX model",
+        "not a valid ONNX model: .*shape.* export it again",
+    ),
+    "contradictory shapes": (
+        spoil(lambda m: setattr(shape_of(m.graph.output[0]).dim[1], "dim_value", 7)),
+        r"differ in dimension 1: \(32\) vs \(7\)",
+    ),
+    "contradictory ranks": (
+        spoil(lambda m: shape_of(m.graph.output[0]).dim.add()),
+        "differ in rank",
+    ),
+    "contradictory types": (
+        spoil(lambda m: setattr(m.graph.input[0].type.tensor_type, "elem_type", 7)),
+        "inconsistent type",
+    ),
+    "function that calls itself": (RECURSIVE, "must not be recursive"),
+    "unknown opset": (
+        spoil(lambda m: setattr(m.opset_import[0], "version", 99)),
+        "made for opset 99, but onnx .* knows opsets up to .*; export the model with an older one",
+    ),
+    "no opset": (spoil(lambda m: m.ClearField("opset_import")), "must specify opset_import"),
+    "unknown format": (
+        spoil(lambda m: setattr(m, "ir_version", 99)),
+        "of IR version 99, but onnx .* knows versions up to .*; export the model with an older one",
+    ),
+    "domain without a version": (
+        spoil(lambda m: setattr(m.graph.node[0], "domain", "com.acme")),
+        "No opset import for domain 'com.acme'",
     ),
     "no operators": (
         spoil(lambda m: (m.graph.ClearField("node"), m.graph.ClearField("output"))),

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests import models
-from tests.unit.tools.graph.test_tiling import conv, gemm, matmul
+from tests.unit.tools.graph.tiling.test_weights import conv, gemm, matmul
 from tools.graph.load import load_model
 from tools.graph.summary import summarize
 

@@ -8,7 +8,8 @@ import pytest
 
 from app.tensors import aligned_buffer
 from tests import models
-from tests.graph import FLOAT, Graph
+from tests.graph import FLOAT, WIDTH, Graph
+from tests.unusual_models import packed_weights
 from tools.errors import ModelError
 from tools.graph.structure import SMALLEST_WEIGHT_BYTES, separate
 
@@ -62,15 +63,25 @@ def test_file_that_is_no_model(tmp_path: Path, content: bytes | None) -> None:
         separate(path, ["x"], ["y"])
 
 
-def test_element_type_that_cannot_be_bound(tmp_path: Path) -> None:
+def test_packed_weights_take_the_bytes_that_they_have(tmp_path: Path) -> None:
+    path = models.save(packed_weights(), tmp_path / "m.onnx")
+    structure = separate(path, ["x"], ["y"])
+    assert [(w.dtype, w.size_bytes) for w in structure.weights] == [
+        ("int4", WIDTH * 96 // 2),
+        ("float8e4m3fn", WIDTH * 96),
+    ]
+    buffer = aligned_buffer(structure.weights_bytes)
+    structure.fill(buffer)
+    raw = [t.raw_data for t in onnx.load(path).graph.initializer if len(t.raw_data) > 99]
+    assert buffer.tobytes() == b"".join(raw)
+
+
+def test_element_type_that_nobody_knows(tmp_path: Path) -> None:
     graph = Graph()
-    tensor = onnx.helper.make_tensor(
-        "w", onnx.TensorProto.FLOAT8E4M3FN, [2048], bytes(2048), raw=True
-    )
     graph.node("Cast", "w", out="y", to=FLOAT)
     graph.output("y", [2048])
-    model = graph.model(opset=19)
-    model.graph.initializer.append(tensor)
-    model.ir_version = 9
+    model = graph.model()
+    kind = onnx.TensorProto.DataType.Value("FLOAT6E2M3")
+    model.graph.initializer.add(name="w", data_type=kind, dims=[2048], raw_data=bytes(2048))
     with pytest.raises(ModelError, match="weight 'w' has the element type"):
         separate(models.save(model, tmp_path / "m.onnx"), [], ["y"])

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from app.objects import TAG_BYTES
+from app.schedule import LANES
 from tests import folders
 from tests.unit.tools.planner.graphs import GRAPH
 from tools.errors import ModelError
@@ -29,7 +30,7 @@ def first(plan: dict[str, Any]) -> dict[str, Any]:
 
 
 EDITS: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "other format": (lambda p: p.update(format=2), "plan.format"),
+    "other format": (lambda p: p.update(format=1), "plan.format"),
     "unknown field": (lambda p: p.update(extra=1), "unknown field"),
     "no partitions": (lambda p: p.update(partitions=[]), "at least one partition"),
     "reordered": (lambda p: p["partitions"].reverse(), "edited or reordered"),
@@ -74,6 +75,6 @@ def test_budget_of_a_counted_plan_is_its_peak() -> None:
     structures = sum(each.session_bytes for each in plan.partitions)
     weights = max(each.weights_bytes for each in plan.partitions)
     working = max(each.boundary_bytes + each.activation_bytes for each in plan.partitions)
-    chunk = plan.chunk_bytes + TAG_BYTES
+    chunk = LANES * (plan.chunk_bytes + TAG_BYTES)
     assert plan.peak_bytes == structures + weights + working + chunk
     assert json.loads(plan.to_text())["budget_bytes"] == plan.peak_bytes

@@ -11,9 +11,9 @@ import pytest
 from app.engine import WholeModel
 from tests import models
 from tests.graph import Graph
-from tools.graph.embedding import tile_tables
 from tools.graph.extract import save_model
 from tools.graph.load import load_model
+from tools.graph.tiling.weights import Tiling, tile_weights
 
 ROWS = 37
 
@@ -35,7 +35,8 @@ def test_rows_are_equal(tmp_path: Path, columns: tuple[int, ...], dtype: str, he
     whole = models.save(lookup(columns, dtype), tmp_path / "whole.onnx")
     model = load_model(whole)
     row_bytes = 4 * int(np.prod(columns))
-    assert tile_tables(model, height * row_bytes) == [("Gather_y", -(-ROWS // height))]
+    tiled = tile_weights(model, height * row_bytes)
+    assert tiled == [Tiling("Gather_y", "Gather", -(-ROWS // height))]
     save_model(model, tmp_path / "tiled.onnx")
     index = np.array([[0, 1, ROWS - 1, -1], [5, 4, -ROWS, 36], [9, 10, 11, 35]], dtype)
     expected = WholeModel(whole, "none").run({"i": index})["y"]
@@ -46,6 +47,8 @@ def test_rows_are_equal(tmp_path: Path, columns: tuple[int, ...], dtype: str, he
 
 def test_what_stays_as_it_is(tmp_path: Path) -> None:
     other_axis = load_model(models.save(lookup((8,), axis=1), tmp_path / "m.onnx"))
-    assert tile_tables(other_axis, 64) == []
+    assert [(each.tiles, each.reason) for each in tile_weights(other_axis, 64)] == [
+        (1, "it doesn't look up rows")
+    ]
     small = load_model(models.save(lookup((8,)), tmp_path / "s.onnx"))
-    assert tile_tables(small, ROWS * 8 * 4) == []
+    assert tile_weights(small, ROWS * 8 * 4) == []

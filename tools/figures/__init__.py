@@ -1,0 +1,1 @@
+"""Pictures of plans, measurements and checks: the only user of matplotlib."""

@@ -1,0 +1,1 @@
+"""Rewrites what is too large for the budget into tiles: weights, and activations by rows."""
