@@ -43,15 +43,6 @@ def compare(reference: Mapping[str, Array], actual: Mapping[str, Array]) -> Diff
     return max(differences, key=lambda each: (not each.identical, each.relative))
 
 
-def top1(outputs: Mapping[str, Array]) -> Array | None:
-    """Gives the best class of each row of the first output, if it has rows of scores."""
-    first = next(iter(outputs.values()))
-    if first.ndim < 2 or first.shape[-1] < 2 or first.dtype.kind != "f":
-        return None
-    rows: Array = first.reshape(-1, first.shape[-1]).argmax(axis=1)
-    return rows
-
-
 def _same_bits(reference: Array, actual: Array) -> bool:
     if reference.dtype.kind == "O":  # strings: the array holds only their addresses
         return bool(np.array_equal(reference, actual))

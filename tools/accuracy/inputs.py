@@ -8,13 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.pictures import picture_tensor
-from app.tensors import Array, TensorSpec
+from app.tensors import CARRIERS, Array, TensorSpec
 from tools.errors import ModelError
 from tools.model_folder import ModelFolder
 
 SEED = 20250101
 RANDOM_INPUTS = 6
 _BATCHES = (1, 3)
+_WORDS = np.array(["0", "1", "2", "12"], dtype=object)
+"""Numerals: an operator that reads numbers from strings accepts them too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +38,7 @@ def cases(folder: ModelFolder) -> list[Case]:
     """Gives all cases of a model, the same ones at every call.
 
     Raises:
-        ModelError: when an input can't be made up: it is of strings, or of unknown rank.
+        ModelError: when an input can't be made up, of unknown rank or of a type that numpy hasn't.
     """
     specs, dimensions = folder.plan.inputs, dict(folder.plan.dimensions)
     rng = np.random.default_rng(SEED)
@@ -62,7 +64,7 @@ def _pictures(folder: ModelFolder) -> Iterator[Case]:
 
 def _shape(spec: TensorSpec, batch: int, dimensions: Mapping[str, int]) -> tuple[int, ...]:
     """Symbolic dimensions take their planned size; the first, where symbolic, the batch."""
-    if spec.shape is None or spec.dtype == "string":
+    if spec.shape is None or not _can_be_made(spec.dtype):
         raise ModelError(
             f"input {spec.name!r} is of {spec.dtype} with the shape {spec.shape}; "
             "the check can't make up such an input"
@@ -75,22 +77,38 @@ def _shape(spec: TensorSpec, batch: int, dimensions: Mapping[str, int]) -> tuple
 
 def _random(spec: TensorSpec, shape: Sequence[int], rng: np.random.Generator) -> Array:
     if _is_float(spec):
-        return rng.standard_normal(shape).astype(spec.dtype)
+        return _of_type(spec, rng.standard_normal(shape))
+    if spec.dtype == "string":
+        return rng.choice(_WORDS, shape)
     return rng.integers(0, 2, size=shape).astype(spec.dtype)
 
 
 def _constant(spec: TensorSpec, value: float, dimensions: Mapping[str, int]) -> Array:
     size = value if _is_float(spec) else min(value, 1.0)
-    return np.full(_shape(spec, 1, dimensions), size).astype(spec.dtype)
+    return _of_type(spec, np.full(_shape(spec, 1, dimensions), size))
 
 
 def _ramp(spec: TensorSpec, dimensions: Mapping[str, int]) -> Array:
     shape = _shape(spec, 1, dimensions)
     count = int(np.prod(shape))
-    if not _is_float(spec):
-        return (np.arange(count) % 2).reshape(shape).astype(spec.dtype)
-    return np.linspace(-1, 1, count).reshape(shape).astype(spec.dtype)
+    if _is_float(spec):
+        return _of_type(spec, np.linspace(-1, 1, count).reshape(shape))
+    return _of_type(spec, (np.arange(count) % 2).reshape(shape))
+
+
+def _of_type(spec: TensorSpec, array: Array) -> Array:
+    if spec.dtype == "string":
+        return _WORDS[array.astype(np.int64)]
+    if spec.dtype == "bfloat16":  # the upper half of a float32's bits
+        raw = array.astype(np.float32).view(np.uint32) >> 16
+        return raw.astype(CARRIERS["bfloat16"])
+    return array.astype(spec.dtype)
+
+
+def _can_be_made(dtype: str) -> bool:
+    """Numpy has neither numbers below 8 bits nor floats of 8."""
+    return dtype in CARRIERS or dtype in ("string", *np.sctypeDict)
 
 
 def _is_float(spec: TensorSpec) -> bool:
-    return spec.dtype in ("float16", "float32", "float64")
+    return spec.dtype in ("float16", "bfloat16", "float32", "float64")

@@ -1,107 +1,59 @@
 """The ladder: each rung changes one thing, so the first one that fails says what is wrong.
 
-files      every file is the one the plan was made with
-cut        partitions through the runner: bit-exact with the whole graph that was cut
-format     the same from an encrypted bundle: bit-exact
-deployed   the bundle with loading ahead and pinning, against the whole model as its owner
-           has it, optimisations off: within a tolerance
-
-The graph that was cut is the whole model, optimised by onnxruntime where the plan says so.
+`tools.accuracy.rungs` lists the rungs and what each of them asks.
 """
 
 from __future__ import annotations
 
-import secrets
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import numpy as np
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from app.bundle import BundleReader, read_manifest
-from app.engine import EngineError, OrtEngine, WholeModel
+from app.engine import EngineError, WholeModel
 from app.errors import ApplianceError
-from app.objects import KEY_BYTES
-from app.runner import Reader, Runner
+from app.runner import Reader
 from app.tensors import Array
-from tools.accuracy.difference import compare, top1
+from tools.accuracy.deployment import encrypted_reader, running
+from tools.accuracy.difference import Difference, compare
 from tools.accuracy.inputs import Case, cases
-from tools.accuracy.location import locate, write_cut_graph
+from tools.accuracy.location import Location, locate, write_cut_graph
 from tools.accuracy.readers import FolderReader
-from tools.bundling.writer import BundleKeys, write_bundle
+from tools.accuracy.remote import Remote, TooLargeError, as_json_carries
+from tools.accuracy.rungs import RUNGS, TLS, ModelReport, Rung
+from tools.accuracy.strays import stray_files
+from tools.accuracy.tally import best_class, score_rows
 from tools.errors import AccuracyError
 from tools.model_folder import ModelFolder, changed_files
 
 TOLERANCE: Final = 1e-4
 """Largest relative difference of the deployed rung; fusions that stop at a cut give about 1e-6."""
 
-RUNGS: Final = ("files", "cut", "format", "deployed")
 Outputs = Mapping[str, Array]
 
 
-@dataclass(frozen=True, slots=True)
-class Rung:
-    """What one rung found.
-
-    Attributes:
-        name: one of `RUNGS`.
-        criterion: what was asked, in words.
-        passed: None when an earlier rung failed, so this one wasn't reached.
-        cases: how many inputs were compared.
-        absolute, relative: largest differences over all inputs.
-        top1_agreement: share of rows with the same best class; None without classes.
-        problem: what is wrong and where; "" when it passed.
-    """
-
-    name: str
-    criterion: str
-    passed: bool | None
-    cases: int = 0
-    absolute: float = 0.0
-    relative: float = 0.0
-    top1_agreement: float | None = None
-    problem: str = ""
+def rung_names(remote: Remote | None) -> tuple[str, ...]:
+    """Gives the rungs that `climb` takes."""
+    return RUNGS if remote is None else (*RUNGS, TLS)
 
 
-@dataclass(frozen=True, slots=True)
-class ModelReport:
-    """What was found out about one model.
-
-    Attributes:
-        name: of its folder.
-        partitions: how many it has.
-        rungs: all of `RUNGS`, in order.
-        labelled: how many labelled pictures there are.
-        whole_accuracy, deployed_accuracy: share of them classified right; None when not measured.
-    """
-
-    name: str
-    partitions: int
-    rungs: tuple[Rung, ...]
-    labelled: int
-    whole_accuracy: float | None
-    deployed_accuracy: float | None
-
-    @property
-    def passed(self) -> bool:
-        """Whether every rung held."""
-        return all(rung.passed for rung in self.rungs)
-
-
-def climb(folder: ModelFolder, step: Callable[[int], None]) -> ModelReport:
+def climb(
+    folder: ModelFolder, step: Callable[[int], None], remote: Remote | None = None
+) -> ModelReport:
     """Checks one model rung by rung, up to the first that fails.
 
     Args:
         folder: the model.
         step: called with the number of rungs done.
+        remote: a running appliance that serves the model; None leaves out the last rung.
 
     Raises:
         ModelError: when the whole model or the samples can't be used.
     """
-    return _Ladder(folder, step).climb()
+    return _Ladder(folder, step).climb(remote)
 
 
 class _Ladder:
@@ -122,25 +74,26 @@ class _Ladder:
         except EngineError as error:
             raise AccuracyError(f"{path}: the whole model doesn't run: {error}") from error
 
-    def climb(self) -> ModelReport:
+    def climb(self, remote: Remote | None) -> ModelReport:
         self._check_files()
         with tempfile.TemporaryDirectory(prefix="cloister-") as scratch:
             bundle = Path(scratch) / "checked.bundle"
             cut = self._run_whole(write_cut_graph(self._folder, Path(scratch) / "cut.onnx"))
             self._compare("cut", lambda: FolderReader(self._folder), cut, 0.0)
-            self._compare("format", lambda: self._encrypted(bundle), cut, 0.0)
-            self._compare("deployed", lambda: self._encrypted(bundle), self._references, TOLERANCE)
+            self._compare("format", lambda: encrypted_reader(self._folder, bundle), cut, 0.0)
+            self._compare(
+                "deployed",
+                lambda: encrypted_reader(self._folder, bundle),
+                self._references,
+                TOLERANCE,
+            )
+        if remote is not None:
+            self._ask(remote)
         return self._report()
 
     def _check_files(self) -> None:
         problems = "; ".join(changed_files(self._folder))
         self._add(Rung("files", "as planned", not problems, problem=problems))
-
-    def _encrypted(self, target: Path) -> Reader:
-        keys = BundleKeys(secrets.token_bytes(KEY_BYTES), Ed25519PrivateKey.generate())
-        write_bundle(self._folder, keys, target, progress=lambda _: None)
-        manifest = read_manifest(target, keys.owner.public_key(), minimum_version=1)
-        return BundleReader(target, manifest, keys.model_key)
 
     def _compare(
         self,
@@ -150,7 +103,7 @@ class _Ladder:
         tolerance: float,
     ) -> None:
         criterion = f"relative ≤ {tolerance:g}" if tolerance else "bit-exact"
-        if any(rung.passed is False for rung in self._rungs[1:]):
+        if self._has_failed():
             self._add(Rung(name, criterion, None, problem="not reached"))
             return
         try:
@@ -161,63 +114,68 @@ class _Ladder:
             return
         if tolerance:
             self._deployed = outputs
-        rung = Rung(name, criterion, True)
-        self._add(self._judge(rung, tolerance, reader, references, outputs))
+        rung = _judged(Rung(name, criterion, True), self._cases, references, outputs, tolerance)
+        self._add(rung if rung.passed else self._located(rung, reader, tolerance))
+
+    def _has_failed(self) -> bool:
+        """Changed files alone don't: partitions may be equal in all but bytes."""
+        return any(rung.passed is False for rung in self._rungs[1:])
 
     def _run(self, reader: Reader, *, overlap: bool) -> list[Outputs]:
-        plan = self._folder.plan
         # The cases include batches, which the planned budget was never meant for.
         growth = max(_rows(case) for case in self._cases)
-        runner = Runner(
-            reader,
-            OrtEngine(),
-            plan.budget_bytes * growth,
-            plan.inputs,
-            plan.outputs,
-            overlap=overlap,
-            growth=growth,
-        )
-        try:
+        with running(self._folder, reader, growth=growth, overlap=overlap) as runner:
             return [runner.run(case.inputs).outputs for case in self._cases]
-        finally:
-            runner.close()
 
-    def _judge(
-        self,
-        rung: Rung,
-        tolerance: float,
-        reader: Reader,
-        references: list[Outputs],
-        outputs: list[Outputs],
-    ) -> Rung:
-        pairs = list(zip(references, outputs, strict=True))
-        differences = [compare(reference, actual) for reference, actual in pairs]
-        wrong = [
-            case
-            for case, difference in zip(self._cases, differences, strict=True)
-            if not difference.identical and not difference.relative <= tolerance
-        ]
-        problem = ""
-        if wrong:
-            place = self._locate(reader, wrong[0], tolerance)
-            problem = (
-                f"{len(wrong)} of {len(pairs)} inputs differ, first {wrong[0].name!r}: {place}"
-            )
-        return replace(
-            rung,
-            passed=not wrong,
-            cases=len(pairs),
-            absolute=max(each.absolute for each in differences),
-            relative=max(each.relative for each in differences),
-            top1_agreement=_agreement(pairs),
-            problem=problem,
-        )
-
-    def _locate(self, reader: Reader, case: Case, tolerance: float) -> str:
+    def _located(self, rung: Rung, reader: Reader, tolerance: float) -> Rung:
+        """Adds where the first difference of the first wrong case appears."""
+        wrong = next(i for i, each in enumerate(rung.differences) if not each <= tolerance)
+        location: Location | None = None
         try:
-            return locate(self._folder, reader, case.inputs, tolerance)
+            location = locate(self._folder, reader, self._cases[wrong].inputs, tolerance)
+            place = str(location) if location else (
+                "no boundary tensor differs when it runs again: the result isn't deterministic"
+            )  # fmt: skip
         except ApplianceError as error:
-            return f"where can't be said: {error}"
+            place = f"where can't be said: {error}"
+        return replace(rung, problem=f"{rung.problem}: {place}", location=location)
+
+    def _ask(self, remote: Remote) -> None:
+        criterion = "bit-exact with deployed"
+        if self._has_failed():
+            self._add(Rung(TLS, criterion, None, problem="not reached"))
+            return
+        try:
+            remote.check_model(self._folder.model_id, self._folder.model_version)
+            asked = self._answers(remote)
+        except AccuracyError as error:
+            self._add(Rung(TLS, criterion, False, problem=str(error)))
+            return
+        refused = len(self._cases) - len(asked)
+        note = f"{refused} inputs are larger than the appliance takes" if refused else ""
+        if not asked:
+            self._add(Rung(TLS, criterion, False, problem=f"nothing could be asked: {note}"))
+            return
+        chosen = [self._cases[place] for place in asked]
+        expected = [_carried(self._deployed[place]) for place in asked]
+        rung = Rung(TLS, criterion, True, note=note)
+        rung = _judged(rung, chosen, expected, list(asked.values()), 0.0)
+        if not rung.passed:
+            hint = "the appliance may serve other partitions, or run on another class of CPU"
+            rung = replace(rung, problem=f"{rung.problem}; {hint}")
+        self._add(rung)
+
+    def _answers(self, remote: Remote) -> dict[int, Outputs]:
+        """Asks every case that isn't too large; gives the answers by the case's place."""
+        found: dict[int, Outputs] = {}
+        for place, case in enumerate(self._cases):
+            try:
+                found[place] = remote.infer(
+                    self._folder.model_id, self._folder.model_version, case.inputs
+                )
+            except TooLargeError:
+                continue
+        return found
 
     def _add(self, rung: Rung) -> None:
         self._rungs.append(rung)
@@ -232,7 +190,49 @@ class _Ladder:
             labelled=sum(label is not None for label in labels),
             whole_accuracy=_accuracy(labels, self._references),
             deployed_accuracy=_accuracy(labels, self._deployed),
+            notes=tuple(stray_files(self._folder)),
         )
+
+
+def _judged(
+    rung: Rung,
+    compared: Sequence[Case],
+    references: Sequence[Outputs],
+    outputs: Sequence[Outputs],
+    tolerance: float,
+) -> Rung:
+    pairs = list(zip(references, outputs, strict=True))
+    differences = [compare(reference, actual) for reference, actual in pairs]
+    relative = [_relative(each) for each in differences]
+    wrong = [place for place, each in enumerate(relative) if not each <= tolerance]
+    problem = ""
+    if wrong:
+        first = wrong[0]
+        problem = (
+            f"{len(wrong)} of {len(pairs)} inputs differ, first {compared[first].name!r} in output "
+            f"{differences[first].tensor!r} by {differences[first].absolute:.3g}"
+        )
+    return replace(
+        rung,
+        passed=not wrong,
+        cases=len(pairs),
+        absolute=max(each.absolute for each in differences),
+        relative=max(each.relative for each in differences),
+        differences=tuple(relative),
+        top1_agreement=_agreement(pairs),
+        problem=problem,
+    )
+
+
+def _relative(difference: Difference) -> float:
+    """Other bits of equal numbers, as of the two zeros, are the smallest difference there is."""
+    if difference.identical:
+        return 0.0
+    return difference.relative or float(np.finfo(np.float64).tiny)
+
+
+def _carried(outputs: Outputs) -> Outputs:
+    return {name: as_json_carries(array) for name, array in outputs.items()}
 
 
 def _rows(case: Case) -> int:
@@ -242,7 +242,7 @@ def _rows(case: Case) -> int:
 def _agreement(pairs: Sequence[tuple[Outputs, Outputs]]) -> float | None:
     agreeing, rows = 0, 0
     for reference, actual in pairs:
-        expected, found = top1(reference), top1(actual)
+        expected, found = _top1(reference), _top1(actual)
         if expected is None or found is None or expected.shape != found.shape:
             return None
         agreeing += int(np.count_nonzero(expected == found))
@@ -250,11 +250,17 @@ def _agreement(pairs: Sequence[tuple[Outputs, Outputs]]) -> float | None:
     return agreeing / rows if rows else None
 
 
+def _top1(outputs: Outputs) -> Array | None:
+    """Gives the best class of each row of the first output, if it has rows of scores."""
+    scores = score_rows(next(iter(outputs.values())))
+    return None if scores is None else best_class(scores)
+
+
 def _accuracy(labels: Sequence[int | None], outputs: Sequence[Outputs]) -> float | None:
     right = [
         bool(best is not None and best[0] == label)
         for label, output in zip(labels, outputs, strict=False)
         if label is not None
-        for best in [top1(output)]
+        for best in [_top1(output)]
     ]
     return sum(right) / len(right) if right else None

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.engine import OrtEngine
+from app.loading import Load
 from app.manifest import PartitionLayout
 from app.runner import Session
 from app.tensors import Array
 from tools.bundling.writer import layout_of, partition_structure
+from tools.graph.structure import Structure
 from tools.model_folder import ModelFolder
 
 
@@ -31,6 +34,11 @@ class FolderReader:
         return len(self._structures)
 
     @property
+    def lanes(self) -> int:
+        """See `app.runner.Reader`."""
+        return 1
+
+    @property
     def scratch_bytes(self) -> int:
         """See `app.runner.Reader`."""
         return 0
@@ -44,9 +52,24 @@ class FolderReader:
         structure = self._structures[partition]
         return layout_of(self._plan.partitions[partition], structure), structure.graph
 
-    def read_weights(self, partition: int, into: NDArray[np.uint8]) -> None:
+    def load_weights(self, partition: int, into: NDArray[np.uint8]) -> Load:
         """See `app.runner.Reader`."""
-        self._structures[partition].fill(into)
+        return Load(_WholeWeights(self._structures[partition], into))
+
+
+@dataclass(frozen=True, slots=True)
+class _WholeWeights:
+    """A partition's weights as a load of one piece."""
+
+    structure: Structure
+    into: NDArray[np.uint8]
+    pieces: int = 1
+
+    def fill(self, _piece: int, _lane: int) -> None:
+        self.structure.fill(self.into)
+
+    def close(self, *, complete: bool) -> None:
+        """Nothing is open."""
 
 
 class RecordingEngine(OrtEngine):

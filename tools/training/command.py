@@ -14,7 +14,7 @@ from rich.console import Console
 from app.engine import EngineError, WholeModel
 from tools.errors import ModelError
 from tools.training import digits
-from tools.training.folder import Facts, write_folder
+from tools.training.folder import Facts, write_folder, write_test_set
 from tools.training.libraries import MissingLibraryError, require_libraries
 
 if TYPE_CHECKING:
@@ -149,6 +149,7 @@ def _run(arguments: argparse.Namespace, console: Console) -> None:
     )
     samples = test.part(digits.first_of_each_class(test.labels, SAMPLES_PER_CLASS))
     write_folder(arguments.output, model, facts, samples)
+    write_test_set(arguments.output, test)
     _explain_next(arguments.output, console)
 
 

@@ -1,4 +1,4 @@
-"""Writes a model folder: model.onnx, model.json and the labelled sample pictures."""
+"""Writes a model folder: model.onnx, model.json, labelled sample pictures, the test set."""
 
 from __future__ import annotations
 
@@ -8,11 +8,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+
 from app.card import Preprocessing
 from tools.training.digits import LABELS, SOURCE, Digits, Split
-from tools.training.pictures import INPUT_SIDE, PIXEL_SCALE, Normalisation, picture_of
+from tools.training.pictures import (
+    INPUT_SIDE,
+    PIXEL_SCALE,
+    Normalisation,
+    picture_of,
+    pixels_of,
+)
 
 FORMAT: Final = 1
+TEST_SET: Final = "samples/test_set.npz"
 MODEL_ID: Final = "digits"
 TITLE: Final = "Handwritten digits, light ink on dark ground"
 
@@ -109,6 +118,23 @@ def write_folder(folder: Path, model: bytes, facts: Facts, samples: Digits) -> N
         stale.unlink()
     _write(folder / "model.onnx", model)
     _write(folder / "model.json", _json(description(facts)))
+
+
+def write_test_set(folder: Path, test: Digits) -> None:
+    """Writes the test part as `tools/check_accuracy.py --data` reads it.
+
+    The pictures are uint8 [N, 32, 32], as they are after the resize and before the
+    normalisation: the model card's resize to the same size leaves them as they are.
+    """
+    shares = np.concatenate([pixels_of(picture_of(values)) for values in test.values])
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        pictures=np.rint(shares * PIXEL_SCALE).astype(np.uint8),
+        labels=test.labels.astype(np.uint8),
+    )
+    (folder / TEST_SET).parent.mkdir(parents=True, exist_ok=True)
+    _write(folder / TEST_SET, buffer.getvalue())
 
 
 def _json(value: dict[str, Any]) -> bytes:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from app.tensors import Array
-from tools.accuracy.difference import compare, top1
+from tools.accuracy.difference import compare
 
 INF, NAN = np.inf, np.nan
 
@@ -62,16 +62,3 @@ def test_worst_output_is_named() -> None:
     assert compare(reference, reference | {"b": array(3), "c": array(2)}).tensor == "b"
     found = compare(reference, {"a": array(1), "c": array(9)})
     assert (found.tensor, found.absolute) == ("b", INF)
-
-
-def test_best_classes() -> None:
-    found = top1({"y": np.array([[1.0, 3, 2], [5, 0, 0]])})
-    assert found is not None
-    assert found.tolist() == [1, 0]
-
-
-@pytest.mark.parametrize(
-    "values", [array(1, 2), np.ones((3, 1)), np.ones((2, 2), np.int64), np.ones(())]
-)
-def test_no_classes(values: Array) -> None:
-    assert top1({"y": values}) is None

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from app.tensors import TensorSpec
 from tests import folders, models
-from tests.graph import Graph
 from tools.accuracy.inputs import Case, cases
 from tools.errors import ModelError
 from tools.model_folder import ModelFolder
@@ -48,11 +49,23 @@ def test_planned_dimensions_are_taken(tmp_path: Path) -> None:
     assert {case.inputs["x"].shape[0] for case in cases(folder)} == {5}
 
 
-def test_input_that_cannot_be_made_up(tmp_path: Path) -> None:
-    graph = Graph()
-    graph.input("words", ["n"], 8)
-    graph.node("Identity", "words", out="y")
-    graph.output("y", ["n"], 8)
-    folder = folders.make_folder(graph.model(), tmp_path / "m")
-    with pytest.raises(ModelError, match="input 'words' is of string"):
+def test_text_is_made_up_of_numerals(tmp_path: Path) -> None:
+    folder = folders.make_folder(models.MODELS["text"](), tmp_path / "m")
+    words = {word for case in cases(folder) for word in case.inputs["words"].reshape(-1)}
+    assert words == {"0", "1", "2", "12"}
+
+
+def test_bfloat16_is_the_upper_half_of_float32(tmp_path: Path) -> None:
+    folder = folders.make_folder(models.MODELS["bfloat16"](), tmp_path / "m")
+    found = by_name(folder)["ramp"].inputs["x"]
+    wide = (found.astype(np.uint32) << 16).view(np.float32).reshape(-1)
+    np.testing.assert_allclose(wide, np.linspace(-1, 1, wide.size), atol=1 / 128)
+
+
+@pytest.mark.parametrize(
+    "spec", [TensorSpec("any", "float32", None), TensorSpec("any", "float8e5m2", (1,))]
+)
+def test_input_that_cannot_be_made_up(chain_folder: ModelFolder, spec: TensorSpec) -> None:
+    folder = replace(chain_folder, plan=replace(chain_folder.plan, inputs=(spec,)))
+    with pytest.raises(ModelError, match="input 'any' is of float"):
         cases(folder)

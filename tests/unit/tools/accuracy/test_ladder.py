@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import onnx
 import pytest
 
+from app.runtime import Runtime
+from app.server.application import create_application
+from app.serving import Catalogue, ServedModel
 from tests import folders, models
 from tests.graph import Graph
-from tools.accuracy.ladder import RUNGS, ModelReport, climb
+from tests.unit.app.server.clients import identity, serving
+from tools.accuracy.deployment import encrypted_reader, running
+from tools.accuracy.ladder import climb
+from tools.accuracy.remote import Address, Remote
+from tools.accuracy.rungs import RUNGS, TLS, ModelReport
 from tools.errors import AccuracyError, ModelError
+from tools.files import file_digest
 from tools.model_folder import ModelFolder, open_folder
 
 
@@ -39,6 +49,7 @@ def test_right_model_climbs_to_the_top(folder: Path) -> None:
     assert steps == [1, 2, 3, 4]
     cut, form = report.rungs[1:3]
     assert cut.absolute == form.absolute == 0
+    assert cut.differences == (0.0,) * cut.cases
     assert cut.top1_agreement == 1
     assert report.labelled == 2
     assert report.whole_accuracy == report.deployed_accuracy is not None
@@ -54,7 +65,7 @@ def test_every_shape_of_graph(tmp_path: Path, name: str) -> None:
 def test_model_planned_for_a_larger_batch(tmp_path: Path) -> None:
     """The growth of a request is counted from the planned one, not from a batch of one."""
     path = folders.make_folder(
-        models.residual(), tmp_path / "m", budget_bytes=9 << 18, dimensions={"batch": 40}
+        models.residual(), tmp_path / "m", budget_bytes=12 << 18, dimensions={"batch": 40}
     ).path
     report = check(path)
     assert report.passed, [rung.problem for rung in report.rungs]
@@ -69,14 +80,18 @@ def test_model_without_inputs(tmp_path: Path) -> None:
 
 
 def test_changed_weight_is_found_with_file_partition_and_tensor(folder: Path) -> None:
-    folders.change_weight(folder / "001.onnx")
+    weight = folders.change_weight(folder / "001.onnx")
     report = check(folder)
     assert results(report) == [False, False, None, None]
-    boundary = open_folder(folder).plan.partitions[1].outputs[0].name
+    cut = report.rungs[1]
     assert "001.onnx: not the file" in report.rungs[0].problem
-    assert "partition 1 (001.onnx)" in report.rungs[1].problem
-    assert repr(boundary) in report.rungs[1].problem
-    assert report.rungs[1].absolute > 0
+    assert "partition 1 (001.onnx), operator " in cut.problem
+    assert cut.absolute > 0
+    assert cut.location is not None
+    assert (cut.location.partition, cut.location.file) == (1, "001.onnx")
+    assert f"its weight {weight!r} isn't the whole model's" in cut.problem
+    assert str(cut.location) in cut.problem
+    assert max(cut.differences) == cut.relative
 
 
 def swap(folder: Path) -> None:
@@ -175,3 +190,94 @@ def test_folder_without_samples(folder: Path) -> None:
     report = check(folder)
     assert report.passed
     assert (report.labelled, report.whole_accuracy) == (0, None)
+
+
+def test_a_weight_scaled_before_planning_its_digests_is_still_found(folder: Path) -> None:
+    """Files that fit the plan prove nothing about what they compute."""
+    weight = folders.change_weight(folder / "001.onnx")
+    digest = file_digest(folder / "001.onnx")
+    folders.edit_json(
+        folder / "plan.json", lambda plan: plan["partitions"][1].update(sha256=digest)
+    )
+    report = check(folder)
+    assert results(report) == [True, False, None, None]
+    assert repr(weight) in report.rungs[1].problem
+
+
+def test_files_that_belong_to_nothing_are_mentioned(folder: Path) -> None:
+    (folder / "007.onnx").write_bytes(b"old")
+    (folder / "notes").mkdir()
+    report = check(folder)
+    assert report.passed
+    assert report.notes == ("not part of the plan, nothing reads it: 007.onnx, notes",)
+
+
+@contextmanager
+def appliance(served: Path, listed: ModelFolder, growth: int = 3) -> Iterator[Remote]:
+    """Serves a folder's partitions under another folder's name."""
+    model = open_folder(served)
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        running(
+            model, encrypted_reader(model, Path(scratch) / "b"), growth=growth, overlap=True
+        ) as runner,
+    ):
+        version = listed.model_version
+        entry = ServedModel(listed.model_id, version, listed.card, runner)
+        application = create_application(Catalogue({listed.model_id: entry}), Runtime.PROCESS)
+        certificate = Path(scratch) / "certificate.pem"
+        certificate.write_bytes(identity().certificate_pem)
+        with serving(application) as server:
+            address = Address("localhost", server.address[1])
+            with closing(Remote(address, certificate)) as remote:
+                yield remote
+
+
+def test_the_last_rung_asks_a_running_appliance(folder: Path) -> None:
+    opened, steps = open_folder(folder), list[int]()
+    with appliance(folder, opened) as remote:
+        report = climb(opened, steps.append, remote)
+    assert [rung.name for rung in report.rungs] == [*RUNGS, TLS]
+    assert report.passed, report.rungs[-1].problem
+    assert steps == [1, 2, 3, 4, 5]
+    assert report.rungs[-1].cases == report.rungs[-2].cases
+    assert report.rungs[-1].differences == (0.0,) * report.rungs[-1].cases
+
+
+def test_inputs_that_are_too_large_for_it_are_counted(folder: Path) -> None:
+    opened = open_folder(folder)
+    with appliance(folder, opened, growth=1) as remote:
+        remote_rung = climb(opened, lambda _: None, remote).rungs[-1]
+    asked, refused = remote_rung.cases, int(remote_rung.note.split()[0])
+    assert asked + refused == 12
+    assert remote_rung.passed
+
+
+def test_an_appliance_with_other_weights(folder: Path, tmp_path: Path) -> None:
+    model = onnx.load(folder / "model.onnx")
+    folders.change_weight(folder / "model.onnx", 0.01)
+    source = tmp_path / "source.onnx"
+    (folder / "model.onnx").rename(source)
+    onnx.save(model, folder / "model.onnx")
+    other = folders.make_folder(onnx.load(source), tmp_path / "other", count=2)
+    opened = open_folder(folder)
+    with appliance(other.path, opened) as remote:
+        rung = climb(opened, lambda _: None, remote).rungs[-1]
+    assert rung.passed is False
+    assert "inputs differ, first " in rung.problem
+    assert "the appliance may serve other partitions" in rung.problem
+
+
+def test_an_appliance_is_not_asked_about_wrong_partitions(folder: Path) -> None:
+    asked: list[str] = []
+
+    class Spy(Remote):
+        def check_model(self, model_id: str, version: int) -> None:
+            asked.append(f"{model_id} {version}")
+
+    folders.change_weight(folder / "001.onnx")
+    (folder / "certificate.pem").write_bytes(identity().certificate_pem)
+    with closing(Spy(Address("localhost", 1), folder / "certificate.pem")) as remote:
+        rung = climb(open_folder(folder), lambda _: None, remote).rungs[-1]
+    assert (rung.name, rung.passed, rung.problem) == (TLS, None, "not reached")
+    assert asked == []

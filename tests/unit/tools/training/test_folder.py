@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from tools.training.digits import Digits, Split
-from tools.training.folder import Facts, sample_files, write_folder
-from tools.training.pictures import Normalisation, picture_of
+from tools.training.folder import TEST_SET, Facts, sample_files, write_folder, write_test_set
+from tools.training.pictures import Normalisation, picture_of, pixels_of
 
 
 @pytest.fixture
@@ -59,6 +59,18 @@ def test_the_same_facts_give_the_same_bytes(tmp_path: Path, samples: Digits, fac
         "samples/digit-4-2.png",
         "samples/digit-7-1.png",
     }
+
+
+def test_the_test_set_holds_what_training_sees(tmp_path: Path, samples: Digits) -> None:
+    for name in ("first", "again"):
+        write_test_set(tmp_path / name, samples)
+    assert content(tmp_path / "first") == content(tmp_path / "again")
+    with np.load(tmp_path / "first" / TEST_SET) as found:
+        assert found["labels"].tolist() == [4, 4, 7]
+        for values, pixels in zip(samples.values, found["pictures"], strict=True):
+            np.testing.assert_array_equal(
+                pixels / np.float32(255), pixels_of(picture_of(values))[0]
+            )
 
 
 def test_old_samples_go_and_other_files_stay(tmp_path: Path, samples: Digits, facts: Facts) -> None:

@@ -1,0 +1,1 @@
+"""Pages that a person can keep: one HTML file with text, tables and figures."""
