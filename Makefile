@@ -7,10 +7,10 @@ PARTITIONS ?= 5
 VENV := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve image test lint types check bench partitions lock clean
+.PHONY: help setup demo serve image test test-large lint types check bench bench-full partitions lock clean
 
 help: ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(VENV) ## make .venv with everything pinned
 $(VENV): requirements.lock ci/setup.sh
@@ -28,6 +28,9 @@ image: $(VENV) ## key, bundle and Occlum instance in build/image
 test: $(VENV) ## run the tests
 	@.venv/bin/python -m pytest
 
+test-large: $(VENV) ## run the tests that take minutes or gigabytes
+	@.venv/bin/python -m pytest -m large
+
 lint: $(VENV) ## check style
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .
 
@@ -36,8 +39,11 @@ types: $(VENV) ## check types
 
 check: lint types test ## all three
 
-bench: $(VENV) ## the runner against the resident model (minutes)
-	@tools/benchmark.py runner --models squeezenet-1.1 densenet-121 resnet-50
+bench: $(VENV) ## measure on small models; results/ gets figures and one page (10 minutes)
+	@tools/benchmark.py all
+
+bench-full: $(VENV) ## the same on the whole zoo (hours)
+	@tools/benchmark.py all --full
 
 partitions: $(VENV) ## partition the sample model anew
 	@tools/partition.py partitions/digits/model.onnx -o partitions/digits --partitions $(PARTITIONS)

@@ -11,7 +11,7 @@ import hashlib
 import secrets
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +26,8 @@ from app.bundle import BundleReader, read_manifest
 from app.engine import OrtEngine, WholeModel
 from app.objects import KEY_BYTES
 from app.runner import Runner, RunResult
-from app.tensors import Array
+from app.schedule import LANES
+from app.tensors import Array, TensorSpec
 from tools.bench.interleaved import Timings, measure
 from tools.bench.memory import limited, resident_bytes
 from tools.bench.naive import NaiveRunner
@@ -119,7 +120,7 @@ def measure_speed(case: Case) -> Speed:
     folder = open_folder(case.folder)
     requests = [request_of(folder, SEED + number) for number in range(case.lock_step)]
     resident = WholeModel(folder.model_path, "all", case.threads, prepack=True)
-    runner = _runner(folder, case)
+    runner = open_runner(folder, case)
     results: list[RunResult] = []
 
     def run_batch() -> None:
@@ -175,7 +176,7 @@ def _measure_memory(case: Case, *, limit: bool) -> Memory:
     budget_bytes = folder.plan.budget_bytes
     before = resident_bytes()
     with _limit(round(budget_bytes * LIMIT_MARGIN), limit) as held_by, _peak() as peak:
-        runner = _runner(folder, case)
+        runner = open_runner(folder, case)
         results = [runner.run_batch(requests) for _ in range(case.rounds)][-1]
         runner.close()
     return Memory(
@@ -215,15 +216,12 @@ def _peak() -> Iterator[list[int]]:
         sampler.join()
 
 
-def _runner(folder: ModelFolder, case: Case) -> Runner:
+def open_runner(folder: ModelFolder, case: Case) -> Runner:
+    """Opens a bundle with the keys beside it, in the budget of its plan."""
     owner = Ed25519PublicKey.from_public_bytes((case.bundle / "bench.pub").read_bytes())
     manifest = read_manifest(case.bundle, owner, minimum_version=1)
-    overlap = case.threads == 1
     reader = BundleReader(
-        case.bundle,
-        manifest,
-        (case.bundle / "bench.key").read_bytes(),
-        lanes=1 if overlap else case.threads,
+        case.bundle, manifest, (case.bundle / "bench.key").read_bytes(), lanes=LANES
     )
     plan = folder.plan
     return Runner(
@@ -233,16 +231,22 @@ def _runner(folder: ModelFolder, case: Case) -> Runner:
         plan.inputs,
         plan.outputs,
         lock_step=case.lock_step,
-        overlap=overlap,
+        overlap=case.threads == 1,
     )
 
 
 def request_of(folder: ModelFolder, seed: int) -> Mapping[str, Array]:
     """Makes one request of seeded normal numbers; symbolic dimensions take their planned size."""
+    return request_for(folder.plan.inputs, dict(folder.plan.dimensions), seed)
+
+
+def request_for(
+    specs: Sequence[TensorSpec], dimensions: Mapping[str, int], seed: int
+) -> dict[str, Array]:
+    """Makes one request of seeded normal numbers; unknown symbolic dimensions count as 1."""
     rng = np.random.default_rng(seed)
-    dimensions = dict(folder.plan.dimensions)
     found = {}
-    for spec in folder.plan.inputs:
+    for spec in specs:
         shape = [dimensions.get(d, 1) if isinstance(d, str) else d for d in spec.shape or ()]
         if spec.dtype.startswith("float"):
             found[spec.name] = rng.standard_normal(shape).astype(spec.dtype)

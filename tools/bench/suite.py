@@ -19,11 +19,10 @@ from tools.bench.runner import (
     measure_speed,
     write_keyed_bundle,
 )
-from tools.model_folder import MODEL_FILE, open_folder, write_folder
+from tools.bench.subjects import find_subject
+from tools.model_folder import open_folder, write_folder
 from tools.planner.planner import plan_for_budget
 from tools.preparation import prepare, tile_size
-from tools.zoo.folder import build
-from tools.zoo.registry import find
 
 BATCHES: Final = (1, 2, 4, 8, 16)
 """Requests in lock step."""
@@ -148,15 +147,17 @@ class Suite:
         threads: int,
         lock_step: int,
     ) -> None:
-        source = build(find(bound.model), self.folder.parent / "zoo", lambda _: None) / MODEL_FILE
-        tile_bytes = tile_size(bound.budget_bytes)
-        prepared = prepare(source, optimization, {}, tile_bytes=tile_bytes)
+        source = find_subject(bound.model, self.folder.parent / "zoo").source
+        tile_bytes = tile_size(bound.budget_bytes, objective)
+        prepared = prepare(
+            source, optimization, {}, tile_bytes=tile_bytes, budget_bytes=bound.budget_bytes
+        )
         plan = plan_for_budget(
             prepared.summary,
             bound.budget_bytes,
             objective=objective,
             overlap=threads == 1,
-            lanes=threads,
+            threads=threads,
             lock_step=lock_step,
         )
         write_folder(source, prepared.model, prepared.plan(plan), folder, lambda _: None)

@@ -1,12 +1,10 @@
-"""tools/benchmark.py: measures speed and memory."""
+"""tools/benchmark.py runner: the runner against the same model resident in onnxruntime."""
 
 from __future__ import annotations
 
 import json
-import os
-import platform
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,9 +13,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from app.engine import VERSION
+from tools.bench.machine import machine, versions
 from tools.bench.suite import BATCHES, BOUNDS, Row, Suite
-from tools.command_line import DONE, NO, parser, run
+from tools.command_line import DONE, NO
+from tools.commands.benchmark.options import Commands, count, new_command
 from tools.errors import AccuracyError
 from tools.files import write_file
 from tools.sizes import format_size
@@ -32,37 +31,29 @@ threads; ratios are medians over the rounds. Memory is the peak of resident
 growth over a process that has only imported everything, without a limit and
 under a limit of the kernel's of budget and 5 %, with equal outputs.
 
-Exit status: 0 when every ratio and budget holds, 1 when one doesn't."""
+Exit status: 0 when every ratio and budget holds, 1 when one doesn't.
 
-EPILOG = """\
 examples:
   tools/benchmark.py runner
   tools/benchmark.py runner --models resnet-50 --threads 1 --naive-rounds 3
   tools/benchmark.py runner --models resnet-50 vgg-19 --batches 1 2 4 8 16"""
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the command; gives its exit status."""
-    options = _parser().parse_args(argv)
-    return run(lambda: _runner(options))
-
-
-def _parser() -> ArgumentParser:
-    found = parser("tools/benchmark.py", DESCRIPTION, EPILOG)
-    commands = found.add_subparsers(required=True, metavar="COMMAND")
-    runner = commands.add_parser("runner", help="the runner against the resident model")
+def add(commands: Commands) -> None:
+    """Adds the subcommand."""
+    runner = new_command(commands, "runner", "the runner against the resident model", DESCRIPTION)
     names = sorted({bound.model for bound in BOUNDS})
     runner.add_argument("--models", nargs="+", choices=names, default=names, metavar="NAME")
-    runner.add_argument("--threads", nargs="+", type=_count, default=[1, 2], metavar="N")
+    runner.add_argument("--threads", nargs="+", type=count, default=[1, 2], metavar="N")
     runner.add_argument(
         "--batches",
         nargs="+",
-        type=_count,
+        type=count,
         default=[1],
         metavar="N",
         help=f"requests in lock step, as {' '.join(map(str, BATCHES))}",
     )
-    runner.add_argument("--rounds", type=_count, default=15, metavar="N", help="counted rounds")
+    runner.add_argument("--rounds", type=count, default=15, metavar="N", help="counted rounds")
     runner.add_argument(
         "--naive-rounds",
         type=int,
@@ -79,13 +70,7 @@ def _parser() -> ArgumentParser:
         help="where the figures go (%(default)s)",
     )
     runner.add_argument("--quiet", action="store_true", help="no progress on stderr")
-    return found
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise ArgumentTypeError(f"expected a number from 1, got {text!r}")
-    return int(text)
+    runner.set_defaults(run=_runner)
 
 
 def _runner(options: Namespace) -> int:
@@ -96,7 +81,7 @@ def _runner(options: Namespace) -> int:
         raise AccuracyError("no model to measure")
     rows = list(suite.rows(bounds, tuple(options.threads), tuple(options.batches)))
     result = {
-        "machine": _machine(),
+        "machine": machine() | versions(),
         "rounds": options.rounds,
         "rows": [asdict(row) for row in rows],
     }
@@ -105,18 +90,6 @@ def _runner(options: Namespace) -> int:
     console.width = max(console.width, _TABLE_WIDTH)
     console.print(_table(rows))
     return DONE if all(_holds(row) for row in rows) else NO
-
-
-def _machine() -> dict[str, object]:
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    model = next((line.split(":", 1)[1].strip() for line in lines if "model name" in line), "")
-    return {
-        "cpu": model,
-        "cores": len(os.sched_getaffinity(0)),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "onnxruntime": VERSION,
-    }
 
 
 def _holds(row: Row) -> bool:
