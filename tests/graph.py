@@ -60,9 +60,13 @@ class Graph:
 
     def weight(self, *shape: int, name: str | None = None) -> str:
         """Adds a random initializer."""
+        return self.constant(self.random(*shape), name)
+
+    def random(self, *shape: int) -> npt.NDArray[np.float32]:
+        """Draws the content of a weight."""
         scale = 1 / np.sqrt(shape[0])
-        array = (self._rng.standard_normal(shape) * scale).astype(np.float32)
-        return self.constant(array, name)
+        array: npt.NDArray[np.float32] = (self._rng.standard_normal(shape) * scale).astype("f4")
+        return array
 
     def fresh(self, prefix: str = "v") -> str:
         """Gives a name that wasn't used."""
@@ -87,14 +91,14 @@ class Graph:
         """Adds a MatMul with a weight of its own, then Relu."""
         return self.node("Relu", self.node("MatMul", value, self.weight(width, width)), out=out)
 
-    def model(self, *, opset: int = OPSET) -> onnx.ModelProto:
-        """Makes the model."""
+    def model(self, *, opset: int = OPSET, ir_version: int = IR_VERSION) -> onnx.ModelProto:
+        """Makes the model; operators of onnxruntime's own domain may be in it."""
         graph = helper.make_graph(
             self.nodes, "tiny", self._inputs, self._outputs, self._initializers
         )
-        opsets = [helper.make_opsetid("", opset)]
+        opsets = [helper.make_opsetid("", opset), helper.make_opsetid("com.microsoft", 1)]
         if self.functions:
             opsets.append(helper.make_opsetid("tests", 1))
         return helper.make_model(
-            graph, opset_imports=opsets, ir_version=IR_VERSION, functions=self.functions
+            graph, opset_imports=opsets, ir_version=ir_version, functions=self.functions
         )

@@ -15,7 +15,7 @@ from unittest.mock import patch
 ROOT: Final = Path(__file__).parents[2]
 README: Final = ROOT / "tools" / "README.md"
 COLUMNS: Final = "80"
-_LAUNCH: Final = re.compile(r'^launch\("([\w.]+)"\)$', re.MULTILINE)
+_LAUNCH: Final = re.compile(r'^ *launch\("([\w.]+)"\)$', re.MULTILINE)
 
 
 def commands() -> Mapping[str, str]:

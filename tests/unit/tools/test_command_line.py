@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from app.errors import InputError
-from tools.command_line import run
+from tools.command_line import phases, run
 
 
 @pytest.mark.parametrize(
@@ -31,3 +31,9 @@ def test_defect_is_not_hidden() -> None:
 
     with pytest.raises(ZeroDivisionError):
         run(command)
+
+
+def test_phases_say_nothing_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with phases() as say:
+        say("planning")
+    assert capsys.readouterr() == ("", "")

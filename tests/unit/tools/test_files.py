@@ -31,6 +31,42 @@ def test_folder_replaces_the_old_one(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_folder_is_replaced_where_folders_cannot_be_swapped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tools.files._exchange", lambda *_: False)
+    fill(tmp_path / "target")
+    fill(tmp_path / "target")
+    assert folders.files(tmp_path) == {"target/inner/a": b"new"}
+
+
+def test_old_folder_is_there_until_the_new_one_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "target"
+    fill(target)
+
+    def refuse(*_: object) -> Path:
+        raise AssertionError("for a moment there is no folder")
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    fill(target)
+    assert folders.files(tmp_path) == {"target/inner/a": b"new"}
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    left = tmp_path / ".target.unfinished-1"
+    left.mkdir()
+    (left / "half").touch()
+    mine = tmp_path / ".target.backup"
+    mine.mkdir()
+    with new_folder(tmp_path / "target") as work:
+        fill(tmp_path / "target")
+        assert work.is_dir(), "another process is writing there"
+    assert not left.exists()
+    assert mine.exists()
+
+
 @pytest.mark.parametrize("there", [True, False])
 def test_error_leaves_everything_as_it_was(tmp_path: Path, there: bool) -> None:
     if there:
@@ -57,6 +93,7 @@ def test_failing_rename_brings_the_old_folder_back(
         return original(self, other)
 
     monkeypatch.setattr(Path, "rename", rename)
+    monkeypatch.setattr("tools.files._exchange", lambda *_: False)
     with pytest.raises(OSError, match="disk"):
         fill(target)
     assert folders.files(tmp_path) == {"target/old": b"old"}

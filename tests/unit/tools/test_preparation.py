@@ -50,7 +50,7 @@ def test_optimising_fuses_before_anything_is_cut(classifier: Path) -> None:
 def test_what_was_prepared_computes_what_the_model_does(
     classifier: Path, optimization: str, tmp_path: Path
 ) -> None:
-    found = prepare(classifier, optimization, {}, tile_bytes=4096)
+    found = prepare(classifier, optimization, {}, tile_bytes=32 * 1024)
     save_model(found.model, tmp_path / "prepared.onnx")
     inputs = models.inputs_for(models.classifier())
     expected = WholeModel(classifier, "none").run(inputs)["scores"]
