@@ -11,12 +11,14 @@ import hashlib
 import secrets
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median
 from typing import Final, TypeVar
 
 import numpy as np
@@ -27,7 +29,7 @@ from app.engine import OrtEngine, WholeModel
 from app.objects import KEY_BYTES
 from app.runner import Runner, RunResult
 from app.schedule import LANES
-from app.tensors import Array, TensorSpec
+from app.tensors import Array, TensorSpec, aligned_buffer
 from tools.bench.interleaved import Timings, measure
 from tools.bench.memory import limited, resident_bytes
 from tools.bench.naive import NaiveRunner
@@ -41,6 +43,7 @@ LIMIT_MARGIN: Final = 1.05
 """The kernel's limit over the budget, for the interpreter's own small change."""
 
 _SAMPLE_S: Final = 0.001
+_DECRYPTING_PASSES: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +75,8 @@ class Speed:
         difference: largest relative difference of the outputs.
         decrypted_bytes: of one batch in steady state.
         wait_s, run_s: of one batch: waiting for weights, computing.
+        one_thread_rate, two_threads_rate: bytes per second that reading and decrypting this very
+            bundle reaches with nothing else to do: what waiting can't go below.
     """
 
     runner: Timings
@@ -80,6 +85,8 @@ class Speed:
     decrypted_bytes: int
     wait_s: float
     run_s: float
+    one_thread_rate: float
+    two_threads_rate: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +149,8 @@ def measure_speed(case: Case) -> Speed:
         decrypted_bytes=sum(each.weights_bytes for each in results[-1].timings),
         wait_s=sum(each.wait_ns for each in results[-1].timings) / 1e9,
         run_s=sum(each.run_ns for each in results[-1].timings) / 1e9,
+        one_thread_rate=decrypting_rate(open_bundle(case.bundle), 1),
+        two_threads_rate=decrypting_rate(open_bundle(case.bundle), LANES),
     )
 
 
@@ -216,16 +225,18 @@ def _peak() -> Iterator[list[int]]:
         sampler.join()
 
 
+def open_bundle(bundle: Path) -> BundleReader:
+    """Opens a bundle with the keys beside it."""
+    owner = Ed25519PublicKey.from_public_bytes((bundle / "bench.pub").read_bytes())
+    manifest = read_manifest(bundle, owner, minimum_version=1)
+    return BundleReader(bundle, manifest, (bundle / "bench.key").read_bytes(), lanes=LANES)
+
+
 def open_runner(folder: ModelFolder, case: Case) -> Runner:
     """Opens a bundle with the keys beside it, in the budget of its plan."""
-    owner = Ed25519PublicKey.from_public_bytes((case.bundle / "bench.pub").read_bytes())
-    manifest = read_manifest(case.bundle, owner, minimum_version=1)
-    reader = BundleReader(
-        case.bundle, manifest, (case.bundle / "bench.key").read_bytes(), lanes=LANES
-    )
     plan = folder.plan
     return Runner(
-        reader,
+        open_bundle(case.bundle),
         OrtEngine(case.threads),
         plan.budget_bytes,
         plan.inputs,
@@ -233,6 +244,27 @@ def open_runner(folder: ModelFolder, case: Case) -> Runner:
         lock_step=case.lock_step,
         overlap=case.threads == 1,
     )
+
+
+def decrypting_rate(reader: BundleReader, threads: int) -> float:
+    """Gives the bytes per second of reading and decrypting all weights, the median of some passes.
+
+    Args:
+        reader: with a lane for every thread.
+        threads: that share each load.
+    """
+    sizes = [reader.weights_bytes(index) for index in range(reader.partition_count)]
+    buffer = aligned_buffer(max(sizes))
+    taken = []
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(_DECRYPTING_PASSES):
+            started = time.perf_counter()
+            for index, size in enumerate(sizes):
+                load = reader.load_weights(index, buffer[:size])
+                wait([pool.submit(load.work, lane) for lane in range(threads)])
+                load.finish()
+            taken.append(time.perf_counter() - started)
+    return sum(sizes) / median(taken)
 
 
 def request_of(folder: ModelFolder, seed: int) -> Mapping[str, Array]:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tools.bench.machine import machine, versions
+from tools.bench.runner import Speed
 from tools.bench.suite import BATCHES, BOUNDS, Row, Suite
 from tools.command_line import DONE, NO
 from tools.commands.benchmark.options import Commands, count, new_command
@@ -21,7 +22,7 @@ from tools.errors import AccuracyError
 from tools.files import write_file
 from tools.sizes import format_size
 
-_TABLE_WIDTH = 130
+_TABLE_WIDTH = 150
 
 DESCRIPTION = """\
 Measures the runner against the same model resident in onnxruntime.
@@ -109,7 +110,7 @@ def _table(rows: Sequence[Row]) -> Table:
     table = Table(title="runner ÷ resident model", title_justify="left", box=box.SIMPLE)
     for heading in (
         "model", "budget", "threads", "batch", "ratio", "quartiles", "asked", "naive",
-        "decrypted", "resident growth", "under the limit",
+        "decrypted", "waiting", "GB/s alone", "resident growth", "under the limit",
     ):  # fmt: skip
         table.add_column(heading, justify="left" if heading == "model" else "right")
     for row in rows:
@@ -124,10 +125,17 @@ def _table(rows: Sequence[Row]) -> Table:
             f"{row.bound.accepted(row.threads):.2f}" if row.lock_step == 1 else "",
             f"{row.naive_ratio:.1f}" if row.naive_ratio else "",
             format_size(row.speed.decrypted_bytes),
+            _waiting(row.speed),
+            f"{row.speed.one_thread_rate / 1e9:.1f} / {row.speed.two_threads_rate / 1e9:.1f}",
             format_size(row.memory.growth_bytes) if row.memory else "",
             _limited(row),
         )
     return table
+
+
+def _waiting(speed: Speed) -> str:
+    """The share of a request that passes waiting for weights; the rest is computing."""
+    return f"{100 * speed.wait_s / (speed.wait_s + speed.run_s):.0f} %"
 
 
 def _limited(row: Row) -> str:
