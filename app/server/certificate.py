@@ -110,6 +110,19 @@ def load_identity(certificate_path: Path, key_path: Path, now: datetime.datetime
     return _identity(chain, key)
 
 
+def load_client_ca(path: Path) -> bytes:
+    """Reads the certificates that clients' certificates must lead to: a PEM file of one or more.
+
+    Raises:
+        ConfigError: it can't be read or holds something else.
+    """
+    problems: list[str] = []
+    chain = _read_chain(path, problems)
+    if problems:
+        raise ConfigError("client certificates' CA", problems)
+    return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain)
+
+
 def _self_signed(
     key: ec.EllipticCurvePrivateKey,
     subject: x509.Name,

@@ -1,0 +1,1 @@
+"""TLS on either of two libraries behind one seam."""
