@@ -1,0 +1,237 @@
+"""Whether a request is let in, decided on its head alone, before a byte of its body is read.
+
+    1. health is open to everybody; so is the page, which asks for a token, where there is a policy
+    2. who is it: an API token, or a client certificate that TLS has verified
+    3. what does it want: the right that its path needs, and the model
+    4. how much has its tenant asked for already
+
+The routes check rights and models again, and they have the last word: here a
+path is only looked at so that a large body needn't be received to be refused.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from app.access.policy import Policy, Quotas, Tenant
+from app.access.quota import Usage
+from app.access.tokens import TokenRecord, find_token
+
+OPEN_PATHS: Final = frozenset({b"/v2/health/live", b"/v2/health/ready"})
+"""Served to everybody, policy or not."""
+
+PAGE_PATHS: Final = frozenset({b"/", b"/page/style.css", b"/page/script.js", b"/page/icon.svg"})
+"""The page for people, which asks for a token: open where tokens count. It tells no more than a
+TLS handshake and the header `Server` do."""
+
+OPEN_TENANT: Final = Tenant("open", None, frozenset({"infer", "metadata", "metrics"}))
+"""Who everybody is with `insecure_open_access`: may do all but change what is loaded."""
+
+_BEARER: Final = re.compile(rb"bearer +([\x21-\x7e]+)", re.IGNORECASE)
+_NEEDS: Final = (
+    (re.compile(rb"/v[12]/models/([a-z0-9._-]+)/(?:versions/[^/]+/)?(?:infer|classify)"), "infer"),
+    (re.compile(rb"/v2/repository/models/([a-z0-9._-]+)/(?:load|unload)"), "manage"),
+)
+"""Paths of requests that may bring a body, their model, and the right that the routes ask for."""
+
+
+class Head(Protocol):
+    """What is looked at of a request."""
+
+    @property
+    def method(self) -> bytes:
+        """In capitals."""
+        ...
+
+    @property
+    def target(self) -> bytes:
+        """The path, with the query."""
+        ...
+
+    @property
+    def authorization(self) -> bytes | None:
+        """The value of the header of that name, if it came."""
+        ...
+
+    @property
+    def consumed_bytes(self) -> int:
+        """Size of the head."""
+        ...
+
+    @property
+    def body_bytes(self) -> int:
+        """Size of the body, as announced and within the limits."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What a client was found to be.
+
+    Attributes:
+        tenant: whose request it is.
+        models: what the tenant may know of; None for every model.
+        rights: among `app.access.policy.RIGHTS`.
+    """
+
+    tenant: str
+    models: frozenset[str] | None
+    rights: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a request isn't let in.
+
+    Attributes:
+        status: 401, 403, 404 or 429.
+        message: for the client; holds no credential.
+        retry_after_s: when another try makes sense, for 429.
+    """
+
+    status: int
+    message: str
+    retry_after_s: int | None = None
+
+    @property
+    def headers(self) -> Sequence[tuple[str, str]]:
+        """What the answer needs beside its message."""
+        if self.status == 401:
+            return (("WWW-Authenticate", "Bearer"),)  # RFC 9110 §11.6.1 asks for one
+        if self.retry_after_s is not None:
+            return (("Retry-After", str(self.retry_after_s)),)
+        return ()
+
+
+class Pass:
+    """A request that was let in.
+
+    Args:
+        admission: None for what is open to everybody.
+        usage: where it counts as running until `release`.
+    """
+
+    def __init__(self, admission: Admission | None, usage: Usage | None = None) -> None:
+        self.admission = admission
+        self._usage = usage
+
+    def release(self) -> None:
+        """Ends the request for its tenant's quota; a second time does nothing."""
+        usage, self._usage = self._usage, None
+        if usage is not None:
+            usage.end()
+
+
+@dataclass(slots=True)
+class _Guest:
+    """A tenant with what it uses."""
+
+    tenant: Tenant
+    admission: Admission
+    usage: Usage | None = None
+
+
+class Gate:
+    """Lets requests in. Not thread safe: the event loop owns it.
+
+    Args:
+        policy: who may do what; None lets nobody in, unless `insecure_open_access`.
+        insecure_open_access: lets everybody in as `OPEN_TENANT`.
+
+    Raises:
+        ValueError: both were given.
+    """
+
+    def __init__(self, policy: Policy | None, *, insecure_open_access: bool = False) -> None:
+        if policy is not None and insecure_open_access:
+            raise ValueError("an access policy and open access exclude each other")
+        self._has_policy = policy is not None
+        self._everybody = _guest(OPEN_TENANT) if insecure_open_access else None
+        self._tokens: dict[str, TokenRecord] = {}
+        self._by_token: dict[str, _Guest] = {}
+        self._by_certificate: dict[str, _Guest] = {}
+        for tenant in policy.tenants if policy is not None else ():
+            guest = _guest(tenant)
+            self._tokens |= {token.token_id: token for token in tenant.tokens}
+            self._by_token |= dict.fromkeys([token.token_id for token in tenant.tokens], guest)
+            self._by_certificate |= dict.fromkeys(tenant.certificates, guest)
+
+    def admit(self, head: Head, peer_fingerprint: str | None, now: float) -> Pass | Refusal:
+        """Decides on a request.
+
+        Args:
+            head: complete and well formed.
+            peer_fingerprint: SHA-256 of the DER form of the client certificate, in small
+                hexadecimal digits, whose private key TLS has seen at work; None without one.
+            now: a monotonic clock, in seconds.
+
+        Returns:
+            A `Pass`, to be released when the request has ended, or why there is none.
+        """
+        path = head.target.partition(b"?")[0]
+        if path in OPEN_PATHS:
+            return Pass(None)
+        if self._has_policy and head.method == b"GET" and path in PAGE_PATHS:
+            return Pass(None)
+        guest = self._identify(head.authorization, peer_fingerprint)
+        if isinstance(guest, Refusal):
+            return guest
+        refusal = _lacks(guest.admission, path) if head.method == b"POST" else None
+        return refusal or _begin(guest, head.consumed_bytes + head.body_bytes, now)
+
+    def _identify(self, authorization: bytes | None, fingerprint: str | None) -> _Guest | Refusal:
+        if self._everybody is not None:
+            return self._everybody
+        if not self._has_policy:
+            return Refusal(403, "this server has no access policy, so only health is served")
+        by_certificate = self._by_certificate.get(fingerprint) if fingerprint else None
+        if authorization is None:
+            return by_certificate or Refusal(
+                401, "this needs credentials; send 'Authorization: Bearer TOKEN' or a certificate"
+            )
+        by_token = self._find_token(authorization)
+        if by_token is None:
+            return Refusal(401, "the token isn't valid; it may have been revoked")
+        if by_certificate is not None and by_certificate is not by_token:
+            return Refusal(401, "the token and the certificate belong to different tenants")
+        return by_token
+
+    def _find_token(self, authorization: bytes) -> _Guest | None:
+        match = _BEARER.fullmatch(authorization)
+        found = find_token(match[1].decode("ascii"), self._tokens) if match else None
+        return self._by_token[found.token_id] if found is not None else None
+
+
+def _guest(tenant: Tenant) -> _Guest:
+    return _Guest(tenant, Admission(tenant.name, tenant.models, tenant.rights))
+
+
+def _lacks(admission: Admission, path: bytes) -> Refusal | None:
+    """Says what the client may not do, in the words of the routes."""
+    for pattern, right in _NEEDS:
+        match = pattern.fullmatch(path)
+        if match is None:
+            continue
+        if right not in admission.rights:
+            return Refusal(403, f"these credentials don't have the right {right!r}")
+        name = match[1].decode("ascii")
+        if admission.models is not None and name not in admission.models:
+            return Refusal(404, f"there is no model {name[:80]!r}")
+    return None
+
+
+def _begin(guest: _Guest, size_bytes: int, now: float) -> Pass | Refusal:
+    if guest.tenant.quotas == Quotas():
+        return Pass(guest.admission)
+    guest.usage = guest.usage or Usage(guest.tenant.quotas, now)
+    used_up = guest.usage.begin(size_bytes, now)
+    if used_up is None:
+        return Pass(guest.admission, guest.usage)
+    name, wait_s = used_up
+    return Refusal(
+        429, f"the tenant's quota {name!r} is used up, try again", max(1, math.ceil(wait_s))
+    )
