@@ -7,10 +7,11 @@ budget keeps weights resident too (`app.schedule`), and the next partition's
 weights are decrypted while this one runs (`app.stream`).
 
 Several requests run in lock step: each loaded partition serves all of them
-before the next is loaded, so that loading is paid once.
+before the next is loaded, so that loading is paid once. One that is given up
+or fails leaves the batch; the others go on.
 
 The runner says what it needs as two protocols and imports neither the bundle
-nor onnxruntime: `app.__main__` and the host's tools supply both.
+nor onnxruntime: `app.serving.repository` and the host's tools supply both.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from app.batch import Batch, Values
 from app.errors import (
     ApplianceError,
-    CancelledError,
     ExecutionError,
     InputError,
     MemoryBudgetError,
@@ -35,7 +36,7 @@ from app.loading import Load
 from app.manifest import PartitionLayout
 from app.schedule import Schedule, Stage, batch_bytes, make_schedule
 from app.stream import WeightStream
-from app.tensors import Array, TensorSpec
+from app.tensors import Array, TensorSpec, check_inputs
 
 
 class Reader(Protocol):
@@ -84,8 +85,8 @@ class Engine(Protocol):
         """Opens a partition."""
         ...
 
-    def wrap(self, array: Array, dtype: str) -> Any:
-        """Makes a value of an array; `dtype` is the tensor's, see `app.tensors.CARRIERS`."""
+    def wrap(self, array: Array) -> Any:
+        """Makes a value of an array."""
         ...
 
     def unwrap(self, value: Any) -> Array:
@@ -130,10 +131,6 @@ class RunResult:
     outputs: dict[str, Array]
     timings: tuple[PartitionTiming, ...]
     peak_bytes: int
-
-
-Values = dict[str, Any]
-"""The engine's live values of one request, by name."""
 
 
 class Runner:
@@ -259,7 +256,7 @@ class Runner:
         *,
         cancelled: Callable[[], bool] | None = None,
     ) -> list[RunResult]:
-        """Runs all partitions for several requests in lock step.
+        """Runs all partitions for several requests in lock step; all have a result, or none.
 
         Args:
             requests: for each, one array per model input, of the declared element type and shape.
@@ -269,68 +266,86 @@ class Runner:
             One result per request, equal to what it would get alone.
 
         Raises:
+            InputError, BundleIntegrityError: as `run_each`.
+            ExecutionError: the first that `run_each` gives.
+        """
+        results = self.run_each(requests, cancelled=lambda _: cancelled is not None and cancelled())
+        for result in results:
+            if isinstance(result, ExecutionError):
+                raise result
+        return [result for result in results if isinstance(result, RunResult)]
+
+    def run_each(
+        self,
+        requests: Sequence[Mapping[str, Array]],
+        *,
+        cancelled: Callable[[int], bool] | None = None,
+    ) -> list[RunResult | ExecutionError]:
+        """Runs several requests in lock step, each with an end of its own.
+
+        Args:
+            requests: as for `run_batch`.
+            cancelled: asked before every partition for each request, by its place in `requests`;
+                True gives that one up and its memory back, the others go on.
+
+        Returns:
+            For each request its result, or why it has none: a MemoryBudgetError before a partition
+            that wouldn't fit, a CancelledError when `cancelled` said so, an ExecutionError when a
+            partition failed. The runner stays usable after each.
+
+        Raises:
             InputError: for missing, unknown or ill-shaped inputs, or too many requests;
                 nothing was loaded.
-            MemoryBudgetError: before a partition that wouldn't fit.
-            BundleIntegrityError: when weights don't authenticate.
-            CancelledError: when `cancelled` said so.
-            ExecutionError: when a partition fails. The runner stays usable after each.
+            BundleIntegrityError: when weights don't authenticate; no request has a result.
         """
         self._check(requests)
         fixed_bytes = self._ledger.used_bytes
         self._ledger.peak_bytes = fixed_bytes
         try:
-            return self._run_all(requests, cancelled or (lambda: False))
+            return self._run_all(requests, cancelled or (lambda _: False))
         finally:
             self._ledger.used_bytes = fixed_bytes
 
     def _check(self, requests: Sequence[Mapping[str, Array]]) -> None:
         if not 1 <= len(requests) <= self._lock_step:
             raise InputError(f"expected 1 to {self._lock_step} requests, got {len(requests)}")
-        names = {spec.name for spec in self._inputs}
         for inputs in requests:
-            if names != inputs.keys():
-                raise InputError(f"expected the inputs {sorted(names)}, got {sorted(inputs)}")
-            for spec in self._inputs:
-                spec.check(inputs[spec.name])
-            _check_dimensions(self._inputs, inputs)
+            check_inputs(self._inputs, inputs)
 
     def _run_all(
-        self, requests: Sequence[Mapping[str, Array]], cancelled: Callable[[], bool]
-    ) -> list[RunResult]:
-        batch: list[Values] = [{} for _ in requests]
-        for values, inputs in zip(batch, requests, strict=True):
-            self._keep(values, self._wrap(inputs), 0)
-        self._stream.begin()
+        self, requests: Sequence[Mapping[str, Array]], cancelled: Callable[[int], bool]
+    ) -> list[RunResult | ExecutionError]:
+        batch = Batch(len(requests), lambda values: self._drop(values, list(values)))
+        batch.each(lambda number, values: self._keep(values, self._wrap(requests[number]), 0))
         timings = []
+        if batch.values:
+            self._stream.begin()
         for index, (layout, session) in enumerate(self._partitions):
-            if cancelled():
-                raise CancelledError(index)
+            batch.give_up(cancelled, index)
+            if not batch.values:
+                break
             timings.append(self._run_one(index, layout, session, batch))
         return [
-            RunResult(
-                {spec.name: self._engine.unwrap(values[spec.name]) for spec in self._outputs},
-                tuple(timings),
-                self._ledger.peak_bytes,
-            )
-            for values in batch
+            batch.failed.get(i) or self._result(batch.values[i], timings)
+            for i in range(len(requests))
         ]
+
+    def _result(self, values: Values, timings: Sequence[PartitionTiming]) -> RunResult:
+        outputs = {spec.name: self._engine.unwrap(values[spec.name]) for spec in self._outputs}
+        return RunResult(outputs, tuple(timings), self._ledger.peak_bytes)
 
     def _wrap(self, inputs: Mapping[str, Array]) -> dict[str, Any]:
         try:
-            return {
-                spec.name: self._engine.wrap(inputs[spec.name], spec.dtype) for spec in self._inputs
-            }
+            return {spec.name: self._engine.wrap(inputs[spec.name]) for spec in self._inputs}
         except Exception as error:
             raise ExecutionError(0, "bind", str(error)) from error
 
     def _run_one(
-        self, index: int, layout: PartitionLayout, session: Session, batch: Sequence[Values]
+        self, index: int, layout: PartitionLayout, session: Session, batch: Batch
     ) -> PartitionTiming:
         loaded = self._stream.take(index)
         started = self._clock_ns()
-        for values in batch:
-            self._compute(index, layout, session, values, loaded.buffer)
+        batch.each(lambda _, values: self._compute(index, layout, session, values, loaded.buffer))
         finished = self._clock_ns()
         self._stream.release(index)
         return PartitionTiming(
@@ -353,7 +368,8 @@ class Runner:
             raise
         except Exception as error:
             raise ExecutionError(index, "run", str(error)) from error
-        self._ledger.release(activation_bytes)
+        finally:
+            self._ledger.release(activation_bytes)
         self._keep(values, outputs, index)
         self._drop(values, layout.release)
 
@@ -370,18 +386,6 @@ class Runner:
     def _drop(self, values: Values, names: Iterable[str]) -> None:
         for name in names:
             self._ledger.release(self._engine.size_bytes(values.pop(name)))
-
-
-def _check_dimensions(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> None:
-    """A symbolic dimension has one size in all inputs of a request."""
-    sizes: dict[str, int] = {}
-    for spec in specs:
-        for dimension, size in zip(spec.shape or (), inputs[spec.name].shape, strict=False):
-            if isinstance(dimension, str) and sizes.setdefault(dimension, size) != size:
-                raise InputError(
-                    f"input {spec.name!r}: dimension {dimension!r} is {size} here and "
-                    f"{sizes[dimension]} in another input"
-                )
 
 
 def _require(there: Collection[str], names: Iterable[str], partition: int) -> None:

@@ -1,0 +1,249 @@
+"""Which models are in memory, inside one budget.
+
+A model is loaded when it is first asked for, and unloaded when another one
+needs its memory and it is the idle one whose last use is longest ago. Requests
+hold it while they use it, so it never goes while it is in use.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import count
+
+from app.errors import ApplianceError, BusyError, ExecutionError, MemoryBudgetError
+from app.limits import DRAIN_TIMEOUT_S, MAX_LOADED_MODELS
+from app.serving.batching import Batcher
+from app.serving.models import Opened, ServedModel, State
+from app.serving.shares import fair_share, to_unload
+
+
+class Residence:
+    """Loads and unloads models. Callable from any thread.
+
+    Args:
+        budget_bytes: bound on the memory of all loaded models together.
+        max_delay_ns: see `Batcher`.
+        report: takes lines for people.
+        clock_ns: monotonic.
+        drain_timeout_s: how long a version may be drained before its successor is given up.
+
+    Attributes:
+        loading: held while a model is verified or loaded, so one at a time; taken before `changed`.
+        changed: guards every model's life.
+        sharers: models that share the budget, loaded or not.
+    """
+
+    def __init__(
+        self,
+        budget_bytes: int,
+        *,
+        max_delay_ns: int = 0,
+        report: Callable[[str], None] = lambda _: None,
+        clock_ns: Callable[[], int] = time.perf_counter_ns,
+        drain_timeout_s: float = DRAIN_TIMEOUT_S,
+    ) -> None:
+        self.budget_bytes = budget_bytes
+        self.loading = threading.RLock()
+        self.changed = threading.Condition()
+        self.sharers = 1
+        self._max_delay_ns = max_delay_ns
+        self._report = report
+        self._clock_ns = clock_ns
+        self._drain_timeout_s = drain_timeout_s
+        self._loaded: list[ServedModel] = []
+        self._uses = count(1)
+
+    @property
+    def used_bytes(self) -> int:
+        """The part of the budget that loaded models have."""
+        with self.changed:
+            return sum(model.life.share_bytes for model in self._loaded)
+
+    # --- using ---------------------------------------------------------------------------------
+
+    @contextmanager
+    def lease(self, model: ServedModel) -> Iterator[Batcher]:
+        """Keeps a model loaded while it is used, and loads it first where that is needed.
+
+        Raises:
+            ApplianceError: as `Life.check`, `verify` and `open` do.
+        """
+        batcher = self._enter(model)
+        try:
+            yield batcher
+        finally:
+            with self.changed:
+                model.life.users -= 1
+                if not model.life.users and model.life.state is State.DRAINING:
+                    self._close(model)
+                self.changed.notify_all()
+
+    def _enter(self, model: ServedModel) -> Batcher:
+        batcher = self._use(model)
+        while batcher is None:
+            with self.loading:
+                batcher = self._use(model)
+                if batcher is None:
+                    self.verify(model)
+                    self.open(model)
+                    batcher = self._use(model)
+        return batcher
+
+    def _use(self, model: ServedModel) -> Batcher | None:
+        """Counts a user of a loaded model; None when it isn't loaded."""
+        with self.changed:
+            model.life.check(model.model_id)
+            if model.life.batcher is not None:
+                model.life.users += 1
+                model.life.used_at = next(self._uses)
+            return model.life.batcher
+
+    # --- loading, with `loading` held ----------------------------------------------------------
+
+    def verify(self, model: ServedModel) -> None:
+        """Authenticates a model's bundle, once.
+
+        Raises:
+            ApplianceError: it doesn't hold; the model has failed.
+        """
+        if model.life.verified is not None:
+            return
+        try:
+            verified = model.bundle.verify()
+        except Exception as error:
+            raise self._fail(model, error) from error
+        with self.changed:
+            model.life.verified = verified
+
+    def open(
+        self, model: ServedModel, *, keep: ServedModel | None = None, may_unload: bool = True
+    ) -> None:
+        """Loads a verified model into a share of the budget, if it isn't loaded.
+
+        Args:
+            model: it.
+            keep: a model that isn't unloaded for it.
+            may_unload: whether idle models may be unloaded for it.
+
+        Raises:
+            BusyError: others have the memory that it needs.
+            ApplianceError: it can't be loaded; it has failed.
+        """
+        if model.is_loaded:
+            return
+        with self.changed:
+            share_bytes = self._make_room(model, keep, may_unload=may_unload)
+            model.life.state, model.life.share_bytes = State.LOADING, share_bytes
+            self._loaded.append(model)
+        started_ns = self._clock_ns()
+        try:
+            opened = model.bundle.open(share_bytes)
+        except Exception as error:
+            raise self._fail(model, error) from error
+        model.recorder.loaded(self._clock_ns() - started_ns)
+        self._settle(model, opened)
+        self._report(f"model {model.model_id} version {model.version}: {opened.summary}")
+
+    def _settle(self, model: ServedModel, opened: Opened) -> None:
+        batcher = Batcher(
+            opened.together,
+            self._max_delay_ns,
+            clock_ns=self._clock_ns,
+            ran=model.recorder.ran,
+        )
+        with self.changed:
+            life = model.life
+            life.opened, life.batcher, life.state = opened, batcher, State.READY
+            life.used_at = next(self._uses)
+            if not life.is_wanted:  # unloaded on request meanwhile
+                self._close(model)
+
+    def replace(self, old: ServedModel, new: ServedModel) -> None:
+        """Loads a verified model into the memory of another one, which comes back if that fails.
+
+        Raises:
+            BusyError: requests use the old one for too long.
+            ApplianceError: the new one can't be loaded; the old one serves on.
+        """
+        with self.changed:
+            old.life.is_leaving = True
+        try:
+            with self.changed:
+                if not self.changed.wait_for(lambda: not old.life.users, self._drain_timeout_s):
+                    raise BusyError(f"model {old.model_id!r} is in use; try again")
+                self._close(old)
+            try:
+                self.open(new)
+            except ApplianceError:
+                with suppress(ApplianceError):  # its next request tries again
+                    self.open(old)
+                raise
+        finally:
+            with self.changed:
+                old.life.is_leaving = False
+
+    def _make_room(self, model: ServedModel, keep: ServedModel | None, *, may_unload: bool) -> int:
+        """Unloads idle models as far as needed and gives the share of the budget."""
+        needs = model.needs
+        least_bytes = min(needs.least_bytes, self.budget_bytes)
+        idle = [each for each in self._loaded if not each.life.users and each is not keep]
+        idle.sort(key=lambda each: each.life.used_at)
+        free_bytes = self.budget_bytes - self.used_bytes
+        number = to_unload(
+            free_bytes,
+            MAX_LOADED_MODELS - len(self._loaded),
+            [each.life.share_bytes for each in idle] if may_unload else (),
+            least_bytes,
+        )
+        if number is None:
+            raise BusyError(
+                f"model {model.model_id!r} needs {least_bytes} bytes of memory that other models "
+                "have at the moment; try again"
+            )
+        for each in idle[:number]:
+            self._close(each)
+        wanted_bytes = fair_share(self.budget_bytes, self.sharers, needs)
+        return min(wanted_bytes, self.budget_bytes - self.used_bytes)
+
+    def _fail(self, model: ServedModel, error: Exception) -> ApplianceError:
+        """Notes why a model can't be loaded; gives what to raise."""
+        if isinstance(error, MemoryBudgetError):
+            # Another error than a request's that is too large: no request can be served.
+            found: ApplianceError = ExecutionError(
+                error.partition,
+                error.phase,
+                f"needs {error.required_bytes} bytes, the budget is {error.budget_bytes} bytes",
+            )
+        elif isinstance(error, ApplianceError):
+            found = error
+        else:
+            found = ExecutionError(0, "load", f"unexpected {type(error).__name__}")
+        with self.changed:
+            self._close(model)
+            model.life.state, model.life.failure = State.FAILED, found
+        return found
+
+    # --- unloading -----------------------------------------------------------------------------
+
+    def drain(self, model: ServedModel) -> None:
+        """Unloads a model as soon as no request uses it."""
+        with self.changed:
+            if model.life.batcher is None:
+                return
+            model.life.state = State.DRAINING
+            if not model.life.users:
+                self._close(model)
+
+    def _close(self, model: ServedModel) -> None:
+        """Gives a model's memory back, with `changed` held."""
+        life = model.life
+        if life.opened is not None:
+            life.opened.runner.close()
+        life.opened = life.batcher = None
+        life.share_bytes, life.state = 0, State.UNLOADED
+        if model in self._loaded:
+            self._loaded.remove(model)
+        self.changed.notify_all()

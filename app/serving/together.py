@@ -1,0 +1,159 @@
+"""Two ways to run requests of one model together.
+
+In lock step every request keeps its own tensors and each partition runs once
+per request while its weights are there: the results are those that every
+request would get alone, bit for bit. As rows of one tensor a partition runs
+once for all: kernels may add up in another order for another number of rows, so
+the last bits may differ, and a model that mixes its rows would mix clients.
+Hence rows are an option of the configuration, off by default, and lock step is
+the rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from app.errors import CancelledError, ExecutionError, MemoryBudgetError
+from app.runner import Runner, RunResult
+from app.serving.job import Job
+from app.tensors import Array, TensorSpec
+
+LEAST_GAIN: Final = 0.1
+"""How much shorter a request's share of a wider batch must be: a batch delays its first answer."""
+
+Outcome = RunResult | ExecutionError
+
+
+class LockStep:
+    """Requests side by side, one partition after another.
+
+    Args:
+        runner: made with `most` as its lock step.
+        most: requests of one batch.
+    """
+
+    def __init__(self, runner: Runner, most: int) -> None:
+        self._runner = runner
+        self._most = most
+
+    @property
+    def most(self) -> int:
+        """See `Together`."""
+        return self._most
+
+    def fits(self, batch: Sequence[Job], job: Job) -> bool:
+        """See `Together`: all requests of a model fit."""
+        del batch, job
+        return True
+
+    def run(self, batch: Sequence[Job]) -> list[Outcome]:
+        """See `Together`. A request for which there was no room beside the others runs alone."""
+        outcomes = _run(self._runner, batch)
+        if len(batch) == 1:
+            return outcomes
+        return [
+            _run(self._runner, [job])[0] if isinstance(outcome, MemoryBudgetError) else outcome
+            for job, outcome in zip(batch, outcomes, strict=True)
+        ]
+
+
+class Rows:
+    """Requests as rows of one tensor.
+
+    Args:
+        runner: made with `most` as its growth.
+        most: rows of one batch in units of the planned request, and requests of one batch.
+    """
+
+    def __init__(self, runner: Runner, most: int) -> None:
+        self._runner = runner
+        self._most = most
+
+    @property
+    def most(self) -> int:
+        """See `Together`."""
+        return self._most
+
+    def fits(self, batch: Sequence[Job], job: Job) -> bool:
+        """See `Together`: rows of the same shape, as many as there is room for."""
+        rows = sum(map(_rows, batch)) + _rows(job)
+        return rows <= self._most and _row_shapes(batch[0]) == _row_shapes(job)
+
+    def run(self, batch: Sequence[Job]) -> list[Outcome]:
+        """See `Together`. When the batch fails, its requests run one by one."""
+        if len(batch) == 1:
+            return _run(self._runner, batch)
+        names = batch[0].inputs.keys()
+        joined = {name: np.concatenate([job.inputs[name] for job in batch]) for name in names}
+
+        def nobody_waits(_: int) -> bool:
+            return all(job.end() is not None for job in batch)
+
+        (outcome,) = self._runner.run_each([joined], cancelled=nobody_waits)
+        if isinstance(outcome, CancelledError):
+            return [outcome] * len(batch)
+        parts = None if isinstance(outcome, ExecutionError) else _split(outcome, batch)
+        return parts or [_run(self._runner, [job])[0] for job in batch]
+
+
+def can_join(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:
+    """Whether every tensor of a model has the same symbolic dimension first."""
+    first = {spec.shape[0] if spec.shape else None for spec in (*inputs, *outputs)}
+    return bool(inputs) and len(first) == 1 and isinstance(first.pop(), str)
+
+
+def best_width(request_ns: Callable[[int], int | None], most: int) -> int:
+    """Decides how many requests run in lock step.
+
+    More only pay where loading weights is shared; where they are in memory, or loading hides
+    behind computing, a batch would answer all of its requests late for nothing.
+
+    Args:
+        request_ns: predicted time of a batch of so many; None when it doesn't fit into memory.
+        most: the widest batch allowed.
+
+    Returns:
+        1 or more: each doubling beyond it shortens a request's share by less than `LEAST_GAIN`.
+    """
+    best, best_ns = 1, request_ns(1) if most > 1 else None
+    width = 2
+    while width <= most and best_ns is not None:
+        batch_ns = request_ns(width)
+        if batch_ns is None:
+            break
+        if batch_ns / width < best_ns / best * (1 - LEAST_GAIN):
+            best, best_ns = width, batch_ns
+        width *= 2
+    return best
+
+
+def _run(runner: Runner, batch: Sequence[Job]) -> list[Outcome]:
+    inputs: list[Mapping[str, Array]] = [job.inputs for job in batch]
+    return runner.run_each(inputs, cancelled=lambda number: batch[number].end() is not None)
+
+
+def _rows(job: Job) -> int:
+    return max((array.shape[0] for array in job.inputs.values()), default=0)
+
+
+def _row_shapes(job: Job) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape[1:] for name, array in job.inputs.items()}
+
+
+def _split(result: RunResult, batch: Sequence[Job]) -> list[Outcome] | None:
+    """Cuts the outputs by rows; None when the model made another number of them."""
+    ends = np.cumsum([0, *map(_rows, batch)]).tolist()
+    if any(array.ndim == 0 or len(array) != ends[-1] for array in result.outputs.values()):
+        return None
+    return [
+        RunResult(
+            {name: array[start:end] for name, array in result.outputs.items()},
+            result.timings,
+            result.peak_bytes,
+        )
+        for start, end in pairwise(ends)
+    ]

@@ -1,0 +1,78 @@
+"""The queue that cheroot's workers take requests from."""
+
+from __future__ import annotations
+
+import threading
+
+from app.serving.fair import FairQueue
+from app.serving.queue import RequestQueue
+from tests.unit.app.serving.worlds import WATCHDOG_S, Crowd
+
+
+def make(running: int = 10) -> RequestQueue[str]:
+    return RequestQueue(FairQueue(10, 5, running))
+
+
+def test_tenants_take_turns() -> None:
+    queue = make()
+    for tenant, request in (("a", "a1"), ("a", "a2"), ("b", "b1")):
+        assert queue.offer(request, tenant) is None
+    assert queue.qsize() == 3
+    assert [queue.get() for _ in range(3)] == ["a1", "b1", "a2"]
+    assert queue.qsize() == 0
+
+
+def test_a_worker_that_waits_gets_what_comes() -> None:
+    queue = make()
+    with Crowd() as crowd:
+        got = [crowd.ask(queue.get) for _ in range(3)]
+        for number in range(3):
+            queue.offer(f"r{number}", "a")
+        assert sorted(each.result(WATCHDOG_S) for each in got) == ["r0", "r1", "r2"]
+
+
+def test_a_tenant_at_its_limit_waits_until_one_of_its_own_is_done() -> None:
+    queue = make(running=1)
+    queue.offer("a1", "a")
+    queue.offer("a2", "a")
+    assert queue.get() == "a1"
+    with Crowd() as crowd:
+        waiting = crowd.ask(queue.get)
+        queue.offer("b1", "b")
+        assert waiting.result(WATCHDOG_S) == "b1", "another tenant isn't held up"
+        late = crowd.ask(queue.get)
+        queue.done("b")
+        queue.done("a")
+        assert late.result(WATCHDOG_S) == "a2"
+
+
+def test_a_mark_to_end_goes_before_requests() -> None:
+    queue = make()
+    queue.offer("a1", "a")
+    mark = object()
+    queue.put(mark)
+    assert queue.get() is mark
+    assert queue.get() == "a1"
+
+
+def test_nothing_is_lost_or_served_twice() -> None:
+    queue = RequestQueue[int](FairQueue(10_000, 10_000, 2))
+    seen: list[int] = []
+    lock = threading.Lock()
+    end = object()
+
+    def work() -> None:
+        while isinstance(request := queue.get(), int):
+            with lock:
+                seen.append(request)
+            queue.done(str(request % 7))
+
+    with Crowd() as crowd:
+        workers = [crowd.ask(work) for _ in range(4)]
+        for number in range(1000):
+            assert queue.offer(number, str(number % 7)) is None
+        while queue.qsize():
+            pass
+        for _ in workers:
+            queue.put(end)
+    assert sorted(seen) == list(range(1000))
