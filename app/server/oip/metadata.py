@@ -1,0 +1,45 @@
+"""What the server and its models say of themselves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from app.card import ModelCard
+from app.server.oip.datatypes import DATATYPES
+from app.tensors import TensorSpec
+
+PLATFORM: Final = "onnx_onnxv1"
+READY: Final = "READY"
+"""The state of a model version that answers."""
+
+EXTENSIONS: Final = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "schedule_policy",
+    "statistics",
+)
+"""What `GET /v2` announces: extensions of the protocol that are implemented, nothing else."""
+
+
+def model_metadata(model_id: str, versions: Sequence[str], card: ModelCard) -> dict[str, object]:
+    """Gives the protocol's description of a model; variable dimensions are -1."""
+    return {
+        "name": model_id,
+        "versions": list(versions),
+        "platform": PLATFORM,
+        "inputs": [_tensor(spec) for spec in card.inputs],
+        "outputs": [_tensor(spec) for spec in card.outputs],
+    }
+
+
+def sizes(spec: TensorSpec) -> list[int]:
+    """Gives a shape as the protocol has it."""
+    return [size if isinstance(size, int) else -1 for size in spec.shape or ()]
+
+
+def _tensor(spec: TensorSpec) -> dict[str, object]:
+    datatype = DATATYPES.get(spec.dtype, spec.dtype)
+    return {"name": spec.name, "datatype": datatype, "shape": sizes(spec)}

@@ -1,0 +1,135 @@
+"""Arrays as JSON: what stands in a tensor's `data`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from math import prod
+from typing import Final
+
+import numpy as np
+
+from app.errors import InputError
+from app.fields import FieldError, Fields
+from app.limits import MAX_TENSOR_ELEMENTS
+from app.server.oip.datatypes import check_string_count, string_array
+from app.tensors import BFLOAT16, Array, dtype_name, numpy_dtype, widened
+
+_ALLOWED: Final[Mapping[str, frozenset[type]]] = {
+    "bool": frozenset({bool}),
+    "string": frozenset({str}),
+    "bfloat16": frozenset({int, float}),
+    "float16": frozenset({int, float}),
+    "float32": frozenset({int, float}),
+    "float64": frozenset({int, float}),
+}
+"""Python types of JSON items by element type; whole numbers for those not named."""
+
+
+def read_data(fields: Fields, dtype: str, shape: tuple[int, ...]) -> Array:
+    """Takes a tensor's `data`, flat or nested as the shape says.
+
+    Args:
+        fields: the tensor.
+        dtype: a key of `DATATYPES`.
+        shape: its product is bounded by the caller.
+
+    Raises:
+        FieldError: another number of items, other types, or numbers beyond the element type.
+    """
+    flat = _flatten(fields, fields.array("data", most=MAX_TENSOR_ELEMENTS), shape)
+    _check_types(fields, dtype, flat)
+    if dtype == "string":
+        return _strings(fields, flat, shape)
+    with np.errstate(over="ignore"):
+        try:
+            array = _bfloat16(flat) if dtype == "bfloat16" else np.array(flat, numpy_dtype(dtype))
+        except (OverflowError, ValueError) as error:
+            raise FieldError(f"{fields.where}.data: a number is beyond {dtype}") from error
+    if not _is_finite(array):
+        raise FieldError(f"{fields.where}.data: a number is beyond {dtype}")
+    return array.reshape(shape)
+
+
+def to_json(name: str, array: Array) -> list[object]:
+    """Gives an output's items in row-major order.
+
+    JSON has no NaN or infinity: they become null, as many JSON writers do.
+
+    Raises:
+        InputError: bytes that aren't UTF-8 have no JSON form.
+    """
+    flat = array.reshape(-1)
+    if dtype_name(flat) == "string":
+        return [_text(name, item) for item in flat.tolist()]
+    flat = widened(flat)
+    items: list[object] = flat.tolist()
+    if flat.dtype.kind != "f" or np.isfinite(flat).all():
+        return items
+    return [item if finite else None for item, finite in zip(items, np.isfinite(flat), strict=True)]
+
+
+def _flatten(fields: Fields, data: Sequence[object], shape: tuple[int, ...]) -> Sequence[object]:
+    level = data
+    if level and isinstance(level[0], list):
+        for axis, size in enumerate(shape[:-1]):
+            lists = [item for item in level if isinstance(item, list)]
+            if len(lists) != len(level) or len(level) != prod(shape[: axis + 1]):
+                raise FieldError(
+                    f"{fields.where}.data: nested otherwise than the shape {list(shape)} says, "
+                    f"at dimension {axis} of size {size}"
+                )
+            if any(len(item) != shape[axis + 1] for item in lists):
+                raise FieldError(
+                    f"{fields.where}.data: dimension {axis + 1} must have {shape[axis + 1]} items"
+                )
+            level = list(chain.from_iterable(lists))
+    if len(level) != prod(shape):
+        raise FieldError(
+            f"{fields.where}.data: expected {prod(shape)} items for the shape {list(shape)}, "
+            f"got {len(level)}"
+        )
+    return level
+
+
+def _check_types(fields: Fields, dtype: str, flat: Sequence[object]) -> None:
+    wrong = set(map(type, flat)) - _ALLOWED.get(dtype, {int})
+    if wrong:
+        example = next(item for item in flat if type(item) in wrong)
+        raise fields.wrong("data", f"only {dtype} values", example)
+
+
+def _strings(fields: Fields, flat: Sequence[object], shape: tuple[int, ...]) -> Array:
+    check_string_count(f"{fields.where}.data", len(flat))
+    items = [str(item) for item in flat]
+    try:
+        for item in items:
+            item.encode()
+    except UnicodeEncodeError as error:
+        raise FieldError(f"{fields.where}.data: a string holds half a character") from error
+    return string_array(items, shape)
+
+
+def _is_finite(array: Array) -> bool:
+    array = widened(array)
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
+
+
+def _bfloat16(numbers: Sequence[object]) -> Array:
+    """Rounds to the nearest bfloat16, ties to even: the upper half of a float32."""
+    bits = np.array(numbers, np.float32).view(np.uint32)
+    rounded = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    infinite = ~np.isfinite(bits.view(np.float32))
+    upper = np.where(infinite, bits, rounded) >> np.uint32(16)
+    return upper.astype(np.uint16).view(BFLOAT16)
+
+
+def _text(name: str, item: object) -> str:
+    if not isinstance(item, bytes):
+        return str(item)
+    try:
+        return item.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"output {name!r} holds bytes that aren't UTF-8; ask for it with binary_data"
+        ) from error

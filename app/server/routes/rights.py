@@ -1,0 +1,62 @@
+"""Who may call a route: what admission found out before the request's body was read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Final, ParamSpec, TypeVar
+
+from flask import request
+
+from app.access.admission import Admission
+from app.errors import AuthenticationError, ForbiddenError, NotFoundError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+ADMISSION: Final = "cloister.admission"
+"""WSGI environment key of the request's `Admission`. Without one nothing but health is served."""
+
+
+def admission() -> Admission:
+    """Gives the present request's admission.
+
+    Raises:
+        AuthenticationError: it has none.
+    """
+    found: Admission | None = request.environ.get(ADMISSION)
+    if found is None:
+        raise AuthenticationError("this needs credentials; send an API token or a certificate")
+    return found
+
+
+def needs(right: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Makes a route one that needs a right.
+
+    A route's argument `name` is a model; one that the tenant may not use isn't there for it.
+
+    Raises:
+        AuthenticationError: on a request without admission.
+        ForbiddenError: the tenant lacks the right.
+        NotFoundError: the model isn't the tenant's; the message is that of an unknown model.
+    """
+
+    def decorate(route: Callable[P, T]) -> Callable[P, T]:
+        @wraps(route)
+        def checked(*arguments: P.args, **named: P.kwargs) -> T:
+            found = admission()
+            if right not in found.rights:
+                raise ForbiddenError(f"these credentials don't have the right {right!r}")
+            name = named.get("name")
+            if name is not None and not may_use(found, str(name)):
+                raise NotFoundError(f"there is no model {str(name)[:80]!r}")
+            return route(*arguments, **named)
+
+        return checked
+
+    return decorate
+
+
+def may_use(found: Admission, name: str) -> bool:
+    """Says whether a tenant may know of a model."""
+    return found.models is None or name in found.models

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import gzip
+import tracemalloc
+import zlib
+
+import pytest
+
+from app.errors import InputError, PayloadTooLargeError, UnsupportedMediaError
+from app.limits import MIB
+from app.server.oip.compression import deflate, inflate
+
+TEXT = b"tensor " * 1000
+
+
+@pytest.mark.parametrize(
+    ("encoding", "raw"),
+    [
+        ("gzip", gzip.compress(TEXT)),
+        ("GZIP ", gzip.compress(TEXT)),
+        ("deflate", zlib.compress(TEXT)),
+        ("identity", TEXT),
+    ],
+)
+def test_inflate(encoding: str, raw: bytes) -> None:
+    assert inflate(raw, encoding, len(TEXT)) == TEXT
+
+
+@pytest.mark.parametrize(
+    ("encoding", "raw", "kind", "said"),
+    [
+        ("br", b"", UnsupportedMediaError, "expected gzip, deflate or identity, got 'br'"),
+        ("gzip, gzip", b"", UnsupportedMediaError, "expected gzip"),
+        ("gzip", b"", InputError, "cut off"),
+        ("gzip", TEXT, InputError, "isn't gzip"),
+        ("gzip", gzip.compress(TEXT)[:-1], InputError, "cut off"),
+        ("gzip", gzip.compress(TEXT) + b"x", InputError, "1 bytes follow"),
+        ("gzip", gzip.compress(TEXT) * 2, InputError, "follow"),
+        ("gzip", gzip.compress(TEXT)[:-8] + bytes(8), InputError, "broken"),
+        ("deflate", gzip.compress(TEXT), InputError, "isn't deflate"),
+        ("deflate", zlib.compress(TEXT)[2:-4], InputError, "isn't deflate"),
+        ("gzip", gzip.compress(TEXT + b"x"), PayloadTooLargeError, "more than 7000 bytes"),
+    ],
+)
+def test_body_that_is_not_what_it_says(
+    encoding: str, raw: bytes, kind: type[Exception], said: str
+) -> None:
+    with pytest.raises(kind, match=said):
+        inflate(raw, encoding, len(TEXT))
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_bomb_takes_no_more_than_the_bound(encoding: str) -> None:
+    bomb = deflate([bytes(64 * MIB)], encoding)
+    assert len(bomb) < MIB
+    tracemalloc.start()
+    try:
+        with pytest.raises(PayloadTooLargeError):
+            inflate(bomb, encoding, MIB)
+        _, peak_bytes = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak_bytes < 4 * MIB
+
+
+@pytest.mark.parametrize(
+    ("encoding", "undo"), [("gzip", gzip.decompress), ("deflate", zlib.decompress)]
+)
+def test_deflate(encoding: str, undo: object) -> None:
+    assert callable(undo)
+    assert undo(deflate([b"head", memoryview(TEXT)], encoding)) == b"head" + TEXT

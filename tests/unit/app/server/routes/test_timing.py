@@ -1,0 +1,43 @@
+"""The header `Server-Timing` tells durations, and nothing of what was computed."""
+
+from __future__ import annotations
+
+import re
+
+import numpy as np
+import pytest
+
+from app.runner import PartitionTiming, RunResult
+from app.server.routes.timing import SERVER_TIMING, Moments, server_timing
+from tests import served
+from tests.unit.app.server.routes.requests import INFER, SHADES, SUMS, picture
+
+MS = 1_000_000
+PHASES = ("total", "decode", "wait", "run", "encode", "load")
+
+
+def test_phases_in_milliseconds() -> None:
+    timings = (PartitionTiming(0, 5 * MS, MS, 3 * MS, 1), PartitionTiming(1, 0, 0, MS // 2, 1))
+    found = server_timing(
+        Moments(10 * MS, 12 * MS, 18 * MS, 19 * MS), RunResult({"y": np.ones(3)}, timings, 0)
+    )
+    assert found == (
+        "total;dur=9.0000, decode;dur=2.0000, wait;dur=1.0000, run;dur=3.5000, "
+        "encode;dur=1.0000, load;dur=5.0000"
+    )
+
+
+def test_answers_have_it_and_it_is_numbers_alone() -> None:
+    client = served.client(served.models())
+    classified = client.post(SHADES, data=picture(), content_type="image/png")
+    for answer in (client.post(SUMS, json=INFER), classified):
+        parts = answer.headers[SERVER_TIMING].split(", ")
+        assert tuple(part.partition(";")[0] for part in parts) == PHASES
+        assert all(re.fullmatch(r"[a-z]+;dur=\d+\.\d{4}", part) for part in parts)
+
+
+@pytest.mark.parametrize("path", [SUMS, SHADES, "/v2/models/none/infer"])
+def test_refusals_do_not(path: str) -> None:
+    answer = served.client(served.models()).post(path, data=b"x")
+    assert answer.status_code >= 400
+    assert SERVER_TIMING not in answer.headers
