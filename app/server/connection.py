@@ -19,9 +19,12 @@ from io import BytesIO
 from typing import Final
 
 from app import limits as default
+from app.access.admission import Gate, Refusal
+from app.server.counters import TransportCounters
 from app.server.framing import CONTINUE, FramingError, Head, error_answer, scan
+from app.server.request import Request
 from app.server.room import Room, Share
-from app.server.tls import Channel, ChannelState, TlsError
+from app.server.tls.channel import Channel, ChannelState, TlsError
 
 READ_BYTES: Final = 64 * default.KIB
 """Most ciphertext taken from a socket at a time."""
@@ -49,6 +52,8 @@ class TransportLimits:
     max_connections_per_address: int = default.MAX_CONNECTIONS_PER_ADDRESS
     max_handshakes: int = default.MAX_HANDSHAKES
     max_queued_requests: int = default.MAX_QUEUED_REQUESTS
+    max_skipped_bytes: int = default.MAX_SKIPPED_BYTES
+    max_queued_per_tenant: int = default.MAX_QUEUED_PER_TENANT
     min_body_bytes_per_s: int = default.MIN_BODY_BYTES_PER_S
     handshake_timeout_s: float = default.HANDSHAKE_TIMEOUT_S
     head_timeout_s: float = default.HEAD_TIMEOUT_S
@@ -75,25 +80,6 @@ class Phase(enum.Enum):
     CLOSED = enum.auto()
 
 
-@dataclass(slots=True, eq=False)
-class Request:
-    """A complete request on its way to a worker.
-
-    Attributes:
-        head: checked.
-        body: whole, at its start. `read()` of everything copies nothing.
-        address: the client's host and port.
-        share: the room that the body takes until the answer is there.
-        abandoned: the client is gone, nobody will read the answer. Set by the event loop.
-    """
-
-    head: Head
-    body: BytesIO
-    address: tuple[str, int]
-    share: Share
-    abandoned: bool = False
-
-
 class Connection:
     """The state of one connection.
 
@@ -111,13 +97,17 @@ class Connection:
         room: Room,
         limits: TransportLimits,
         *,
+        gate: Gate,
         server_name: str,
         now: float,
+        counters: TransportCounters | None = None,
     ) -> None:
         self._channel = channel
         self._address = address
         self._room = room
         self._limits = limits
+        self._gate = gate
+        self._counters = counters or TransportCounters()
         self._server_name = server_name
         self._inbox = bytearray()
         self._out = memoryview(b"")
@@ -126,6 +116,7 @@ class Connection:
         self._request: Request | None = None
         self._ready = False
         self._continue_due = False
+        self._skip_bytes = 0
         self.phase = Phase.HANDSHAKE
         self.deadline = now + limits.handshake_timeout_s
         self.starved = False
@@ -177,9 +168,8 @@ class Connection:
     def flushed(self, now: float) -> bool:
         """Notes that `outgoing` has nothing left; True when something new may have to go out."""
         if self.phase is Phase.ANSWER:
-            keep_open = self._request is not None and self._request.head.keep_alive
             self._request = None
-            if keep_open and not self.closing_soon:
+            if not self.closing_soon:
                 self._enter(Phase.IDLE, now + self._limits.keep_alive_s)
                 self._advance(now)
             else:
@@ -193,10 +183,12 @@ class Connection:
         """Starts to send an answer; one to a connection that is closed is thrown away."""
         if self.phase is Phase.CLOSED:
             return
+        self._counters.answered(chunks)
         size = sum(map(len, chunks))
         if size <= _JOIN_BYTES:
             chunks = [b"".join(chunks)]
         self._answer.extend(memoryview(chunk) for chunk in chunks if chunk)
+        keep_open = keep_open and (self._request is None or self._request.head.keep_alive)
         self.closing_soon = self.closing_soon or not keep_open
         self._answer_deadline = (
             now + self._limits.response_timeout_s + size / self._limits.min_body_bytes_per_s
@@ -205,16 +197,8 @@ class Connection:
 
     def answer_busy(self, request: Request, now: float) -> None:
         """Answers a request with 503 that no worker will get; the connection stays open."""
-        head = request.head
-        refusal = error_answer(
-            503,
-            "the server is busy, try again",
-            self._server_name,
-            keep_alive=head.keep_alive,
-            head_only=head.method == b"HEAD",
-            headers=[("Retry-After", str(_RETRY_AFTER_S))],
-        )
-        self.answer([refusal], head.keep_alive, now)
+        busy = Refusal(503, "the server is busy, try again", _RETRY_AFTER_S)
+        self._turn_away(request.head, busy, request.head.keep_alive, now)
 
     def resume(self, now: float) -> None:
         """Tries again to get room for a starved body."""
@@ -247,6 +231,8 @@ class Connection:
 
     def drop(self) -> None:
         """Gives the connection up at once; a request at work becomes abandoned."""
+        if self.phase is Phase.HANDSHAKE:
+            self._counters.handshake_failures += 1
         self._forget_body()
         if self._request is not None:
             self._request.abandoned = True
@@ -267,6 +253,7 @@ class Connection:
         if self.phase is Phase.HANDSHAKE:
             if not self._channel.handshake():
                 return
+            self._counters.handshakes += 1
             self._enter(Phase.IDLE, now + self._limits.keep_alive_s)
         self._inbox += self._channel.read()
         if self._channel.state is ChannelState.ENDED:
@@ -283,6 +270,8 @@ class Connection:
             self._read_body()
 
     def _read_head(self, now: float) -> None:
+        if not self._skip():
+            return
         try:
             head = scan(self._inbox, self._limits.max_head_bytes, self._limits.max_body_bytes)
         except FramingError as error:
@@ -290,14 +279,44 @@ class Connection:
             return
         if head is not None:
             del self._inbox[: head.consumed_bytes]
-            share = Share(max(0, head.body_bytes - len(self._inbox)))
-            self._request = Request(head, BytesIO(), self._address, share)
-            self._continue_due = head.expects_continue
-            timeout_s = self._limits.body_timeout_s
-            timeout_s += head.body_bytes / self._limits.min_body_bytes_per_s
-            self._enter(Phase.BODY, now + timeout_s)
+            self._let_in(head, now)
         elif self._inbox and self.phase is Phase.IDLE:
             self._enter(Phase.HEAD, now + self._limits.head_timeout_s)
+
+    def _let_in(self, head: Head, now: float) -> None:
+        """Asks the gate before anything is set aside for the body."""
+        entry = self._gate.admit(head, self._channel.peer_fingerprint, now)
+        if isinstance(entry, Refusal):
+            self._skip_bytes = head.body_bytes
+            # A client that waits for "100 Continue" may leave the body out: only closing is clear.
+            small = head.body_bytes <= self._limits.max_skipped_bytes and not head.expects_continue
+            self._turn_away(head, entry, head.keep_alive and small, now)
+            return
+        share = Share(max(0, head.body_bytes - len(self._inbox)))
+        self._request = Request(head, BytesIO(), self._address, share, entry)
+        self._continue_due = head.expects_continue
+        timeout_s = self._limits.body_timeout_s
+        timeout_s += head.body_bytes / self._limits.min_body_bytes_per_s
+        self._enter(Phase.BODY, now + timeout_s)
+
+    def _skip(self) -> bool:
+        """Throws the body of a refused request away as it comes; True once it is gone."""
+        size = min(self._skip_bytes, len(self._inbox))
+        del self._inbox[:size]
+        self._skip_bytes -= size
+        return not self._skip_bytes
+
+    def _turn_away(self, head: Head, refusal: Refusal, keep_open: bool, now: float) -> None:
+        self._counters.refused(refusal.status)
+        answer = error_answer(
+            refusal.status,
+            refusal.message,
+            self._server_name,
+            keep_alive=keep_open,
+            head_only=head.method == b"HEAD",
+            headers=refusal.headers,
+        )
+        self.answer([answer], keep_open, now)
 
     def _read_body(self) -> None:
         request = self._request
@@ -335,7 +354,7 @@ class Connection:
         """Gives the room of a body back that no worker will get."""
         self.starved = False
         if self._request is not None and (self.phase is Phase.BODY or self._ready):
-            self._room.release(self._request.share)
+            self._request.release(self._room)
             self._request = None
         self._ready = False
 

@@ -29,6 +29,8 @@ _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _DIGITS: Final = re.compile(rb"[0-9]+")
 _MAX_LENGTH_DIGITS: Final = 19
 _SINGLE: Final = (b"host", b"content-length", b"content-type", b"authorization", b"expect")
+_USED_HERE: Final = (b"expect", b"authorization")
+"""Not passed on: "100 Continue" is sent once, and credentials are nobody's business further in."""
 
 
 class FramingError(Exception):
@@ -50,10 +52,12 @@ class Head:
     """A checked request line with its headers.
 
     Attributes:
-        wire: the bytes for the HTTP parser, up to the empty line; without Expect.
+        wire: the bytes for the HTTP parser, up to the empty line; without what is used here.
         consumed_bytes: how many bytes of the input belong to the head.
         body_bytes: how many bytes of body follow.
         method: in capitals, as in b"GET".
+        target: the path, with the query.
+        authorization: the header's value. It goes no further: `wire` doesn't hold it.
         expects_continue: the client waits for `CONTINUE` before it sends the body.
         keep_alive: another request may follow on this connection.
     """
@@ -62,6 +66,8 @@ class Head:
     consumed_bytes: int
     body_bytes: int
     method: bytes
+    target: bytes
+    authorization: bytes | None
     expects_continue: bool
     keep_alive: bool
 
@@ -129,7 +135,7 @@ def error_answer(
 
 
 def _parse(lines: list[bytes], consumed_bytes: int, max_body_bytes: int) -> Head:
-    method, minor = _request_line(lines[0])
+    method, target, minor = _request_line(lines[0])
     headers = [_header(line) for line in lines[1:]]
     for name in _SINGLE:
         if sum(key == name for key, _ in headers) > 1:
@@ -138,22 +144,22 @@ def _parse(lines: list[bytes], consumed_bytes: int, max_body_bytes: int) -> Head
     if minor == 1 and b"host" not in fields:
         raise FramingError(400, "HTTP/1.1 needs one Host header")
     wire = [
-        line
-        for line, (name, _) in zip(lines[1:], headers, strict=True)
-        if name != b"expect"  # answered here, so that exactly one "100 Continue" is sent
+        line for line, (name, _) in zip(lines[1:], headers, strict=True) if name not in _USED_HERE
     ]
     return Head(
         wire=b"\r\n".join([lines[0], *wire, b"", b""]),
         consumed_bytes=consumed_bytes,
         body_bytes=_body_bytes(fields, max_body_bytes),
         method=method,
+        target=target,
+        authorization=fields.get(b"authorization"),
         expects_continue=_expects_continue(fields) and minor == 1,
         keep_alive=_keeps_alive(headers, minor),
     )
 
 
-def _request_line(line: bytes) -> tuple[bytes, int]:
-    """Gives the method and the minor version."""
+def _request_line(line: bytes) -> tuple[bytes, bytes, int]:
+    """Gives the method, the target and the minor version."""
     match = _REQUEST_LINE.fullmatch(line)
     if match is None:
         raise FramingError(400, "the first line must read METHOD /path HTTP/1.1")
@@ -162,7 +168,7 @@ def _request_line(line: bytes) -> tuple[bytes, int]:
         raise FramingError(505, "only HTTP/1.0 and HTTP/1.1 are served")
     if not target.startswith(b"/") or target.startswith(b"//") or b"#" in target:
         raise FramingError(400, "the request target must be a path that starts with one slash")
-    return method, int(minor)
+    return method, target, int(minor)
 
 
 def _header(line: bytes) -> tuple[bytes, bytes]:

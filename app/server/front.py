@@ -9,19 +9,25 @@ the loop they get a slice of time after the established connections.
 from __future__ import annotations
 
 import logging
-import selectors
 import socket
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
 from typing import Final
 
-from app.server.connection import READ_BYTES, Connection, Phase, Request, TransportLimits
+from app.access.admission import Gate
+from app.server import logs
+from app.server.connection import READ_BYTES, Connection, Phase, TransportLimits
+from app.server.counters import TransportCounters
 from app.server.listener import Listener
+from app.server.logs import Event
 from app.server.peers import Peer, Peers
+from app.server.request import Request
 from app.server.room import Room
-from app.server.tls import Channel
+from app.server.tls.channel import Channel
+from app.server.waker import Waker
 
 SWEEP_S: Final = 0.25
 """How often deadlines are looked at, hence how exactly they are kept."""
@@ -29,17 +35,9 @@ SWEEP_S: Final = 0.25
 _HANDSHAKE_SLICE_S: Final = 0.02
 """Handshakes per turn get this long: about five of them; what is left waits for the next turn."""
 
-_WRITE_TURN_BYTES: Final = 512 * 1024
-"""Ciphertext sent to one client per turn, so that a fast one doesn't keep the others waiting."""
-
-_READ: Final = selectors.EVENT_READ
-_WRITE: Final = selectors.EVENT_WRITE
-
-_log = logging.getLogger(__name__)
-
-Submit = Callable[[Request], None]
-"""Passes a request to the workers without blocking; `Front.deliver` has to follow, once."""
-
+Submit = Callable[[Request], Request | None]
+"""Passes a request to the workers without blocking. Gives the request for which there is no place,
+this one or an earlier one; for every other `Front.deliver` has to follow, once."""
 
 Clock = Callable[[], float]
 """A monotonic clock, in seconds."""
@@ -51,7 +49,7 @@ class Front:
     Args:
         new_channel: makes the TLS side of a new connection.
         submit: passes a request on.
-        max_requests: requests that are passed on and not answered yet; beyond it the answer is 503.
+        gate: lets requests in, asked from `run`'s thread.
         server_name: the `Server:` header of answers made here.
         limits: what clients may take.
         clock: monotonic, in seconds.
@@ -62,29 +60,28 @@ class Front:
         *,
         new_channel: Callable[[], Channel],
         submit: Submit,
-        max_requests: int,
+        gate: Gate,
         server_name: str,
         limits: TransportLimits,
         clock: Clock = time.monotonic,
     ) -> None:
         self._new_channel = new_channel
         self._submit = submit
-        self._max_requests = max_requests
+        self._gate = gate
         self._server_name = server_name
         self._limits = limits
         self._clock = clock
         self._room = Room(limits.max_buffered_bytes, limits.max_body_bytes)
-        self._selector = selectors.DefaultSelector()
+        self._selector = DefaultSelector()
         self._listener = Listener(self._selector)
-        self._waker, self._wakened = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wakened.setblocking(False)
-        self._selector.register(self._wakened, _READ, None)
+        self._waker = Waker(self._selector)
         self._delivered: deque[tuple[Request, Sequence[bytes], bool]] = deque()
         self._peers = Peers(limits)
         self._working: dict[Request, Peer] = {}
+        self._displaced: deque[Request] = deque()
         self._starved: dict[Peer, None] = {}
         self._answer_bytes = 0
+        self.counters = TransportCounters()
         self._next_sweep = clock()
         self._stop_asked = False
         self._stop_deadline: float | None = None
@@ -100,12 +97,12 @@ class Front:
             keep_open: False closes the connection after it.
         """
         self._delivered.append((request, chunks, keep_open))
-        self._wake()
+        self._waker.wake()
 
     def stop(self) -> None:
         """Asks `run` to finish; callable from any thread and from a signal handler."""
         self._stop_asked = True
-        self._wake()
+        self._waker.wake()
 
     @property
     def stopping(self) -> bool:
@@ -126,11 +123,6 @@ class Front:
     def requests(self) -> int:
         """Requests submitted and not answered yet, those of clients that left included."""
         return len(self._working)
-
-    def _wake(self) -> None:
-        # Full means that the loop is about to wake up anyway; closed, that it has ended.
-        with suppress(OSError):
-            self._waker.send(b"\0")
 
     # --- life ----------------------------------------------------------------------------------
 
@@ -157,7 +149,6 @@ class Front:
         self._listener.close()
         self._selector.close()
         self._waker.close()
-        self._wakened.close()
 
     def _finished(self) -> bool:
         if self._stop_deadline is None:
@@ -180,9 +171,9 @@ class Front:
         now = self._clock()
         shaking: list[tuple[Peer, int]] = []
         for key, mask in events:
-            if key.fileobj is self._wakened:
-                self._take_wake_ups()
-            elif key.data is None:
+            if self._waker.woke(key.fileobj):
+                continue
+            if key.data is None:
                 self._accept(now)
             elif self._peers.is_shaking(key.data):
                 shaking.append((key.data, mask))
@@ -203,14 +194,13 @@ class Front:
         has_deadline = self._peers or self._stop_asked or self._listener.paused
         return SWEEP_S if has_deadline else None
 
-    def _take_wake_ups(self) -> None:
-        with suppress(BlockingIOError):
-            self._wakened.recv(READ_BYTES)
-
     def _take_answers(self, now: float) -> None:
+        while self._displaced:
+            peer = self._refuse(self._displaced.popleft(), now)
+            self._settle(peer, now)
         while self._delivered:
             request, chunks, keep_open = self._delivered.popleft()
-            self._room.release(request.share)
+            request.release(self._room)
             peer = self._working.pop(request)
             if request.abandoned:
                 continue
@@ -242,21 +232,30 @@ class Front:
             if self._has_place(address[0], now):
                 self._welcome(client, address, now)
             else:
+                self.counters.unplaced += 1
                 client.close()
 
     def _welcome(self, client: socket.socket, address: tuple[str, int], now: float) -> None:
         try:
             channel = self._new_channel()
         except Exception as error:  # whatever the library lacks, memory for one, the loop goes on
-            _log.error("a client can't be served: %s", type(error).__name__)
+            logs.write(logging.ERROR, Event.CLIENT_NOT_SERVED, error=error)
             client.close()
             return
         client.setblocking(False)
         with suppress(OSError):  # the client may be gone already; reading will tell
             client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection = Connection(
-            channel, address, self._room, self._limits, server_name=self._server_name, now=now
+            channel,
+            address,
+            self._room,
+            self._limits,
+            gate=self._gate,
+            server_name=self._server_name,
+            now=now,
+            counters=self.counters,
         )
+        self.counters.accepted += 1
         peer = Peer(client, address[0], connection)
         self._peers.add(peer)
         self._watch(peer)
@@ -284,7 +283,7 @@ class Front:
         """Reads from a socket that is ready; `_settle` does everything else."""
         if peer not in self._peers:
             return
-        if mask & _READ and peer.connection.wants_read:
+        if mask & EVENT_READ and peer.connection.wants_read:
             try:
                 ciphertext = peer.socket.recv(READ_BYTES)
             except BlockingIOError:
@@ -327,48 +326,40 @@ class Front:
         except OSError:
             peer.connection.drop()
         except Exception as error:
-            # Its message stays out of the log: it could hold bytes of the client.
-            _log.error("a connection was dropped: %s", type(error).__name__)
+            logs.write(logging.ERROR, Event.CONNECTION_DROPPED, error=error)
             peer.connection.drop()
 
     def _progress(self, peer: Peer, now: float) -> None:
         """Sends what there is and passes on requests, pipelined ones in turn."""
         while True:
-            peer.unsent = not self._flush(peer, now)
+            peer.flush(now)
             request = peer.connection.take_request()
             if request is None:
                 return
             self._dispatch(peer, request, now)
 
-    def _flush(self, peer: Peer, now: float) -> bool:
-        """Sends until nothing is left (True) or the socket or the turn is full (False)."""
-        budget = _WRITE_TURN_BYTES
-        while budget > 0:
-            data = peer.connection.outgoing()
-            if not data:
-                if not peer.connection.flushed(now):
-                    return True
-                continue
-            try:
-                size = peer.socket.send(data)
-            except BlockingIOError:
-                return False
-            peer.connection.sent(size, now)
-            budget -= size
-        return False
-
     def _dispatch(self, peer: Peer, request: Request, now: float) -> None:
-        full = len(self._working) >= self._max_requests
-        if not full and self._answer_bytes <= self._limits.max_buffered_bytes:
-            self._working[request] = peer
-            self._submit(request)
-            return
-        self._room.release(request.share)
-        peer.connection.answer_busy(request, now)
+        self._working[request] = peer
+        has_room = self._answer_bytes <= self._limits.max_buffered_bytes
+        refused = self._submit(request) if has_room else request
+        if refused is request:
+            self._refuse(request, now)
+        elif refused is not None:
+            self._displaced.append(refused)
+            self._waker.wake()
+
+    def _refuse(self, request: Request, now: float) -> Peer:
+        """Answers 503 to a request that no worker will get."""
+        peer = self._working.pop(request)
+        request.release(self._room)
+        if not request.abandoned:
+            peer.connection.answer_busy(request, now)
+        return peer
 
     def _watch(self, peer: Peer) -> None:
         """Tells the selector what to wait for."""
-        mask = (_READ if peer.connection.wants_read else 0) | (_WRITE if peer.unsent else 0)
+        mask = EVENT_READ if peer.connection.wants_read else 0
+        mask |= EVENT_WRITE if peer.unsent else 0
         if mask == peer.mask:
             return
         if not peer.mask:

@@ -5,7 +5,8 @@ its parser and WSGI gateway over memory. Of cheroot these parts are used, which
 `tests/unit/app/server/test_http.py` pins together with its version:
 
 * `workers.threadpool`: `ThreadPool(server, min, max, accepted_queue_size)`,
-  its `put`, `grow`, `shrink`, `min` and the overridden `_spawn_worker`; a
+  its `grow`, `shrink`, `min`, the overridden `_spawn_worker`, and `_queue` and
+  `get`, which are replaced; a
   `WorkerThread` takes an object from `server.requests.get()`, calls its
   `communicate()`, then `server.put_conn(it)` if that was true, else `it.close()`;
 * `server.HTTPConnection.communicate`: makes a `RequestHandlerClass`, calls its
@@ -25,26 +26,36 @@ from collections.abc import Callable, Iterable
 from contextlib import suppress
 from http import HTTPStatus
 from io import BytesIO
-from pathlib import Path
 from typing import Any, Final
 
 from cheroot import wsgi
 from cheroot.server import HTTPConnection, HTTPRequest
 from cheroot.workers.threadpool import ThreadPool, WorkerThread
 
+from app.access.admission import Gate
 from app.errors import ConfigError
-from app.server.certificate import ServerIdentity
-from app.server.connection import Request, TransportLimits
+from app.server import logs
+from app.server.connection import TransportLimits
+from app.server.counters import TRANSPORT, TransportCounters
 from app.server.framing import error_answer
 from app.server.front import Clock, Front
-from app.server.tls import MbedtlsEndpoint
+from app.server.logs import Event
+from app.server.request import Request
+from app.server.routes.rights import ADMISSION
+from app.server.tls.channel import Endpoint
+from app.serving.fair import FairQueue
+from app.serving.queue import RequestQueue
 
 WsgiApp = Callable[[dict[str, Any], Any], Iterable[bytes]]
+
+QUEUED_NS: Final = "cloister.queued_ns"
+"""WSGI environment key: how long the request has waited for a worker, in nanoseconds."""
 
 CLIENT_GONE: Final = "cloister.client_gone"
 """WSGI environment key of a function without arguments: True once nobody waits for the answer."""
 
-_log = logging.getLogger(__name__)
+_WORKERS_TO_SPARE: Final = 3
+"""With fewer workers a tenant would be left with a single one."""
 
 
 class ApplianceServer:
@@ -55,25 +66,27 @@ class ApplianceServer:
 
     Args:
         wsgi_app: called in worker threads; the request's body is complete by then.
-        identity: certificate and key.
+        endpoint: makes the TLS side of each connection, called in the event loop's thread.
         address: host and port to listen on; port 0 asks for a free one.
         workers: threads that run the application.
         server_name: the `Server:` header.
+        gate: who may ask for what.
         limits: what clients may take.
         clock: monotonic, in seconds.
 
     Raises:
-        ConfigError: no worker, or a certificate that TLS can't use.
+        ConfigError: no worker.
     """
 
     def __init__(
         self,
         wsgi_app: WsgiApp,
-        identity: ServerIdentity,
+        endpoint: Endpoint,
         address: tuple[str, int],
         workers: int,
         server_name: str,
         *,
+        gate: Gate,
         limits: TransportLimits | None = None,
         clock: Clock = time.monotonic,
     ) -> None:
@@ -85,9 +98,9 @@ class ApplianceServer:
         self._clock = clock
         self._http = _HttpServer(address, wsgi_app, workers, server_name, self._limits)
         self._front = Front(
-            new_channel=MbedtlsEndpoint(identity).channel,
+            new_channel=endpoint.channel,
             submit=self._http.submit,
-            max_requests=workers + self._limits.max_queued_requests,
+            gate=gate,
             server_name=server_name,
             limits=self._limits,
             clock=clock,
@@ -149,22 +162,33 @@ class ApplianceServer:
 
     def _run(self) -> None:
         self._http.pool.start()
-        started = self._clock()
         try:
             self._front.run()
         finally:
-            _log.debug("the event loop ended after %.1f s", self._clock() - started)
             # The loop has waited for running requests already: a worker that is still busy is
             # stuck, and as a daemon it doesn't keep the process alive.
             self._http.pool.finish(timeout_s=1.0)
 
 
 class _Pool(ThreadPool):
-    """cheroot's pool with daemon threads and an end that can't hang."""
+    """cheroot's pool with fair turns, daemon threads and an end that can't hang.
 
-    def __init__(self, server: _HttpServer, workers: int) -> None:
+    Requests wait by tenant and hold no thread meanwhile. Where there are workers enough, one is
+    always left by a tenant, so that no other one waits behind its slow requests.
+    """
+
+    def __init__(self, server: _HttpServer, workers: int, limits: TransportLimits) -> None:
         super().__init__(server, min=workers, max=workers)
         self._spawned: list[threading.Thread] = []
+        self.waiting: RequestQueue[_MemoryConnection] = RequestQueue(
+            FairQueue(
+                places=workers + limits.max_queued_requests,
+                places_per_tenant=limits.max_queued_per_tenant,
+                running_per_tenant=workers - 1 if workers >= _WORKERS_TO_SPARE else workers,
+            )
+        )
+        self._queue = self.waiting
+        self.get = self.waiting.get
 
     def _spawn_worker(self) -> threading.Thread:
         worker: threading.Thread = WorkerThread(self.server)  # type: ignore[no-untyped-call]
@@ -198,7 +222,7 @@ class _HttpServer(wsgi.Server):
         self.timeout = int(limits.keep_alive_s)
         self.software = server_name
         self.gateway = _Gateway
-        self.pool = _Pool(self, workers)
+        self.pool = _Pool(self, workers, limits)
         self.requests = self.pool
         self.front: Front
 
@@ -207,20 +231,30 @@ class _HttpServer(wsgi.Server):
         """Asked before each answer; the event loop keeps its own limits."""
         return not self.front.stopping
 
-    def submit(self, request: Request) -> None:
-        """Queues a request; the event loop bounds how many there are."""
-        self.pool.put(_MemoryConnection(self, request))
+    def submit(self, request: Request) -> Request | None:
+        """Queues a request; gives the one that has no place, if any."""
+        refused = self.pool.waiting.offer(_MemoryConnection(self, request), request.tenant)
+        return None if refused is None else refused.request
+
+    def counters(self) -> TransportCounters:
+        """Gives a copy of the transport's counters; callable from any thread."""
+        return self.front.counters.copy(
+            connections=self.front.connections,
+            working=self.front.requests,
+            queued=self.pool.waiting.qsize(),
+            body_bytes=self.front.buffered_bytes,
+        )
 
     def put_conn(self, conn: _MemoryConnection) -> None:
         """Called by a worker when the connection stays open."""
         conn.finish(keep_open=True)
 
     def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-        """Logs where an error came from, without texts: they may hold a client's data."""
+        """Logs an error without the given texts: they may hold a client's data."""
         del msg, traceback
         error = sys.exc_info()[1]
         if error is not None:
-            _log.log(level, "a request failed: %s in %s", type(error).__name__, _origin(error))
+            logs.write(level, Event.REQUEST_FAILED, error=error)
 
 
 class _Answer:
@@ -286,7 +320,12 @@ class _MemoryConnection(HTTPConnection):
         self.rfile = BytesIO(request.head.wire)
         self.wfile = _Answer()
         self.requests_seen = 0
+        self.submitted_ns = time.perf_counter_ns()
         self.remote_addr, self.remote_port = request.address
+
+    def communicate(self) -> bool:
+        """Called by a worker; a request that nobody waits for any more isn't looked at."""
+        return not self.request.abandoned and bool(super().communicate())  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Called by a worker when the connection is to be closed after the answer."""
@@ -299,6 +338,7 @@ class _MemoryConnection(HTTPConnection):
             self.request.body.close()
         if not chunks:
             chunks.append(error_answer(500, "internal error", self.server.server_name))
+        self.server.pool.waiting.done(self.request.tenant)
         self.server.front.deliver(self.request, chunks, keep_open)
 
     def _conditional_error(self, req: _Request, response: str) -> None:
@@ -308,7 +348,19 @@ class _MemoryConnection(HTTPConnection):
 
 
 class _Gateway(wsgi.Gateway_10):
-    """The WSGI environment with the body as it is in memory."""
+    """The WSGI environment with the body as it is in memory, and answers as they are."""
+
+    def respond(self) -> None:
+        """As in cheroot, but a piece may be a view of memory that goes out without a copy."""
+        answer: Any = self.req.server.wsgi_app(self.env, self.start_response)
+        try:
+            for chunk in answer:
+                if len(chunk):
+                    self.write(chunk)
+        finally:
+            self.req.ensure_headers_sent()
+            if hasattr(answer, "close"):
+                answer.close()
 
     def get_environ(self) -> dict[str, Any]:  # type: ignore[override] # cheroot's stub says None
         environ: dict[str, Any] = super().get_environ()  # type: ignore[no-untyped-call]
@@ -317,14 +369,8 @@ class _Gateway(wsgi.Gateway_10):
         environ["wsgi.input"] = request.body
         environ["wsgi.input_terminated"] = True  # so that nobody wraps and copies it
         environ[CLIENT_GONE] = lambda: request.abandoned
+        if request.admission is not None:
+            environ[ADMISSION] = request.admission
+        environ[TRANSPORT] = self.req.server.counters
+        environ[QUEUED_NS] = time.perf_counter_ns() - self.req.conn.submitted_ns
         return environ
-
-
-def _origin(error: BaseException) -> str:
-    """Gives the file and line that raised."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
-        return "unknown"
-    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Final
 
 from app.errors import ConfigError
+from app.server import logs
+from app.server.logs import Event
 
 _ACCEPTS_PER_TURN: Final = 64
 _BACKLOG: Final = 128
-
-_log = logging.getLogger(__name__)
 
 
 class Listener:
@@ -63,7 +63,7 @@ class Listener:
             except ConnectionError:
                 continue  # that client left while it was waiting
             except OSError as error:
-                _log.warning("accepting pauses: %s", error.strerror)
+                logs.write(logging.WARNING, Event.ACCEPTING_PAUSED, error=error)
                 self._pause()
                 return
             yield client, (address[0], address[1])

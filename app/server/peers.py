@@ -6,8 +6,12 @@ import socket
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from app.server.connection import Connection, Phase, TransportLimits
+
+_WRITE_TURN_BYTES: Final = 512 * 1024
+"""Ciphertext sent to one client per turn, so that a fast one doesn't keep the others waiting."""
 
 
 @dataclass(slots=True, eq=False)
@@ -31,6 +35,24 @@ class Peer:
     unsent: bool = False
     shut: bool = False
     answer_bytes: int = 0
+
+    def flush(self, now: float) -> None:
+        """Sends until nothing is left or the socket or the turn is full; sets `unsent`."""
+        self.unsent = True
+        budget = _WRITE_TURN_BYTES
+        while budget > 0:
+            data = self.connection.outgoing()
+            if not data:
+                if not self.connection.flushed(now):
+                    self.unsent = False
+                    return
+                continue
+            try:
+                size = self.socket.send(data)
+            except BlockingIOError:
+                return
+            self.connection.sent(size, now)
+            budget -= size
 
 
 class Peers:

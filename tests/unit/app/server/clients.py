@@ -24,15 +24,21 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 
+from app.access.admission import Gate
 from app.server.certificate import ServerIdentity, make_identity
 from app.server.connection import TransportLimits
 from app.server.http import CLIENT_GONE, ApplianceServer
-from app.server.tls import ChannelState, TlsError
+from app.server.tls.channel import ChannelState, Endpoint, TlsError
+from app.server.tls.libraries import LIBRARIES
 
 WATCHDOG_S = 20.0
 """No step of a test takes this long; it only turns a hang into a failure."""
 
 SERVER_NAME = "Cloister/test"
+LIBRARY = "mbedtls"
+"""What the servers of tests have for TLS; the fixture `tls_library` changes it."""
+
+OPEN = Gate(None, insecure_open_access=True)
 
 
 def now() -> datetime.datetime:
@@ -88,10 +94,10 @@ def old_context(version: ssl.TLSVersion) -> ssl.SSLContext:
     return context
 
 
-def client_hello() -> bytes:
+def client_hello(context: ssl.SSLContext | None = None) -> bytes:
     """The first flight of a real client, to be cut anywhere."""
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
-    client = client_context().wrap_bio(incoming, outgoing, server_hostname="localhost")
+    client = (context or client_context()).wrap_bio(incoming, outgoing, server_hostname="localhost")
     with suppress(ssl.SSLWantReadError):
         client.do_handshake()
     return outgoing.read()
@@ -150,7 +156,7 @@ class Client:
         size = 0 if head_only else int(headers.get("content-length", "0"))
         return Response(int(status.split()[1]), headers, self.file.read(size))
 
-    def ask(self, method: str, path: str, body: bytes = b"", **headers: str) -> Response:
+    def ask(self, method: str, path: str, body: bytes = b"", /, **headers: str) -> Response:
         self.send(request_bytes(method, path, body, **headers))
         return self.response(head_only=method == "HEAD")
 
@@ -167,7 +173,7 @@ class Client:
         self.close()
 
 
-def request_bytes(method: str, path: str, body: bytes = b"", **headers: str) -> bytes:
+def request_bytes(method: str, path: str, body: bytes = b"", /, **headers: str) -> bytes:
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost"]
     if body:
         lines.append(f"Content-Length: {len(body)}")
@@ -227,20 +233,28 @@ def pattern(size: int) -> bytes:
     return (block * (size // len(block) + 1))[:size]
 
 
+def endpoint(server: ServerIdentity | None = None, client_ca_pem: bytes | None = None) -> Endpoint:
+    """The TLS of a test's server."""
+    return LIBRARIES[LIBRARY](server or identity(), client_ca_pem)
+
+
 @contextmanager
 def serving(
     application: Callable[..., Iterable[bytes]],
     *,
+    tls: Endpoint | None = None,
     workers: int = 2,
+    gate: Gate = OPEN,
     limits: TransportLimits | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[ApplianceServer]:
     server = ApplianceServer(
         application,
-        identity(),
+        tls or endpoint(),
         ("127.0.0.1", 0),
         workers,
         SERVER_NAME,
+        gate=gate,
         limits=limits,
         clock=clock,
     )
@@ -302,6 +316,7 @@ class PlainChannel:
 
     def __init__(self) -> None:
         self.state = ChannelState.HANDSHAKE
+        self.peer_fingerprint: str | None = None
         self.incoming = b""
         self.outgoing = b""
         self.closed = False

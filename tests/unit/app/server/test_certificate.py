@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from app.errors import ConfigError
-from app.server.certificate import ServerIdentity, load_identity, make_identity
+from app.server.certificate import ServerIdentity, load_client_ca, load_identity, make_identity
 from tests.unit.app.server.clients import identity, now, rsa_identity
 
 DAY = datetime.timedelta(days=1)
@@ -201,3 +201,19 @@ def test_missing_files_are_reported_together(tmp_path: Path) -> None:
 
 def test_an_identity_is_a_value() -> None:
     assert ServerIdentity(b"a", b"b", "c") == ServerIdentity(b"a", b"b", "c")
+
+
+def test_client_ca_may_hold_several_certificates_and_text(tmp_path: Path) -> None:
+    file = tmp_path / "ca.pem"
+    pem = identity().certificate_pem + rsa_identity().certificate_pem
+    file.write_bytes(b"our clients\n" + pem)
+    assert load_client_ca(file) == pem
+
+
+@pytest.mark.parametrize("content", [None, b"", b"text", b"-----BEGIN CERTIFICATE-----\nAA"])
+def test_client_ca_that_is_none(tmp_path: Path, content: bytes | None) -> None:
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(ConfigError, match=r"ca\.pem"):
+        load_client_ca(file)

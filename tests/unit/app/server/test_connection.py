@@ -7,9 +7,11 @@ import math
 
 import pytest
 
-from app.server.connection import Connection, Phase, Request, TransportLimits
+from app.access.admission import Gate
+from app.server.connection import Connection, Phase, TransportLimits
+from app.server.request import Request
 from app.server.room import Room
-from tests.unit.app.server.clients import SERVER_NAME, PlainChannel, request_bytes
+from tests.unit.app.server.clients import OPEN, SERVER_NAME, PlainChannel, request_bytes
 
 LIMITS = TransportLimits(
     max_body_bytes=1000,
@@ -27,11 +29,17 @@ LIMITS = TransportLimits(
 class Bench:
     """A connection without a socket."""
 
-    def __init__(self, limits: TransportLimits = LIMITS) -> None:
+    def __init__(self, limits: TransportLimits = LIMITS, gate: Gate = OPEN) -> None:
         self.room = Room(limits.max_buffered_bytes, limits.max_body_bytes)
         self.channel = PlainChannel()
         self.connection = Connection(
-            self.channel, ("192.0.2.1", 7), self.room, limits, server_name=SERVER_NAME, now=0
+            self.channel,
+            ("192.0.2.1", 7),
+            self.room,
+            limits,
+            gate=gate,
+            server_name=SERVER_NAME,
+            now=0,
         )
 
     def open(self) -> Connection:
@@ -174,10 +182,10 @@ def test_exactly_one_100_continue_is_sent_and_only_once_there_is_room() -> None:
     bench = Bench()
     other = bench.room
     blocker = Connection(
-        PlainChannel(), ("192.0.2.2", 7), other, LIMITS, server_name=SERVER_NAME, now=0
+        PlainChannel(), ("192.0.2.2", 7), other, LIMITS, gate=OPEN, server_name=SERVER_NAME, now=0
     )
     second = Connection(
-        PlainChannel(), ("192.0.2.3", 7), other, LIMITS, server_name=SERVER_NAME, now=0
+        PlainChannel(), ("192.0.2.3", 7), other, LIMITS, gate=OPEN, server_name=SERVER_NAME, now=0
     )
     head = b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\nExpect: 100-continue\r\n\r\n"
     for connection in (blocker, second):

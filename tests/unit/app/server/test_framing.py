@@ -26,6 +26,8 @@ def test_finds_the_head_and_the_body_length() -> None:
         consumed_bytes=len(GOOD) - 5,
         body_bytes=5,
         method=b"POST",
+        target=GOOD.split()[1],
+        authorization=None,
         expects_continue=False,
         keep_alive=True,
     )

@@ -13,12 +13,13 @@ from app.server.connection import TransportLimits
 from app.server.front import Front
 from app.server.http import ApplianceServer
 from tests.unit.app.server.clients import (
+    OPEN,
     SERVER_NAME,
     Application,
     Client,
     Clock,
     PlainChannel,
-    identity,
+    endpoint,
     request_bytes,
     serving,
     until,
@@ -142,7 +143,7 @@ def test_silent_handshakes_push_out_one_another() -> None:
 
 def test_a_used_address_is_a_configuration_error() -> None:
     with serving(Application()) as server:
-        twin = ApplianceServer(Application(), identity(), server.address, 1, SERVER_NAME)
+        twin = ApplianceServer(Application(), endpoint(), server.address, 1, SERVER_NAME, gate=OPEN)
         with pytest.raises(ConfigError, match=f"{server.address[1]}"):
             twin.bind()
         twin.close()
@@ -180,7 +181,7 @@ class running:  # noqa: N801 - reads as a phrase after "with"
         self.front = Front(
             new_channel=new_channel,
             submit=lambda request: self.front.deliver(request, [b"answer"], True),
-            max_requests=1,
+            gate=OPEN,
             server_name=SERVER_NAME,
             limits=TransportLimits(),
         )

@@ -22,10 +22,11 @@ from cheroot.workers import threadpool
 from app.errors import ConfigError
 from app.server.http import CLIENT_GONE, ApplianceServer
 from tests.unit.app.server.clients import (
+    OPEN,
     SERVER_NAME,
     Application,
     Client,
-    identity,
+    endpoint,
     request_bytes,
     serving,
     until,
@@ -39,7 +40,9 @@ def test_the_parts_of_cheroot_in_use_are_those_that_were_read() -> None:
         assert used in worker
     assert "conn.close()" in worker
     assert "_spawn_worker()" in inspect.getsource(threadpool.ThreadPool.grow)
-    assert "self.min" in inspect.getsource(threadpool.ThreadPool.shrink)
+    shrink = inspect.getsource(threadpool.ThreadPool.shrink)
+    for used in ("self.min", "self._queue.put(_SHUTDOWNREQUEST)"):
+        assert used in shrink
     communicate = inspect.getsource(cheroot_server.HTTPConnection.communicate)
     assert "self.RequestHandlerClass(self.server, self)" in communicate
     assert "self._conditional_error(req," in communicate
@@ -144,7 +147,7 @@ def test_a_failing_application_gives_500_and_says_nothing(
                 assert client.is_closed()
         with Client(server.address) as client:
             assert client.ask("GET", "/echo").status == 200, "the worker survived"
-    assert "RuntimeError in clients.py:" in caplog.text
+    assert '"error": "RuntimeError", "place": "clients.py:' in caplog.text
     assert "secret" not in caplog.text
 
 
@@ -236,7 +239,7 @@ def test_stop_lets_a_running_request_finish() -> None:
 
 
 def test_serve_forever_ends_after_stop_from_another_thread() -> None:
-    server = ApplianceServer(Application(), identity(), ("127.0.0.1", 0), 1, SERVER_NAME)
+    server = ApplianceServer(Application(), endpoint(), ("127.0.0.1", 0), 1, SERVER_NAME, gate=OPEN)
     address = server.bind()
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
@@ -248,7 +251,7 @@ def test_serve_forever_ends_after_stop_from_another_thread() -> None:
 
 
 def test_stop_works_from_a_signal_handler_inside_of_serve_forever() -> None:
-    server = ApplianceServer(Application(), identity(), ("127.0.0.1", 0), 1, SERVER_NAME)
+    server = ApplianceServer(Application(), endpoint(), ("127.0.0.1", 0), 1, SERVER_NAME, gate=OPEN)
     address = server.bind()
     answers: list[int] = []
 
@@ -270,7 +273,7 @@ def test_stop_works_from_a_signal_handler_inside_of_serve_forever() -> None:
 
 
 def test_a_server_that_never_ran_can_be_closed() -> None:
-    server = ApplianceServer(Application(), identity(), ("127.0.0.1", 0), 1, SERVER_NAME)
+    server = ApplianceServer(Application(), endpoint(), ("127.0.0.1", 0), 1, SERVER_NAME, gate=OPEN)
     with pytest.raises(ConfigError, match="bind"):
         _ = server.address
     server.bind()
@@ -279,4 +282,4 @@ def test_a_server_that_never_ran_can_be_closed() -> None:
 
 def test_no_workers_is_a_configuration_error() -> None:
     with pytest.raises(ConfigError, match="workers"):
-        ApplianceServer(Application(), identity(), ("127.0.0.1", 0), 0, SERVER_NAME)
+        ApplianceServer(Application(), endpoint(), ("127.0.0.1", 0), 0, SERVER_NAME, gate=OPEN)

@@ -1,0 +1,183 @@
+"""The log: one JSON object per line, of a fixed list of events and fields.
+
+The host reads it. So a line holds no free text: nothing of a request but its
+route, its model's name once that is known to be one, its status and whole
+milliseconds. No body, tensor, tenant, credential, address, nor id that a client
+gave. Of an exception only its class and place are kept, and its text where that
+speaks of files and configuration; onnxruntime's speaks of values in tensors.
+"""
+
+from __future__ import annotations
+
+import datetime
+import enum
+import json
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import TracebackType
+from typing import Final, TextIO
+
+from flask import Flask, Response, g, request
+
+from app.errors import (
+    AttestationError,
+    BundleError,
+    ConfigError,
+    ExecutionError,
+    KeyUnavailableError,
+)
+
+FIELDS: Final = (
+    *("time", "level", "event", "logger", "error", "place", "problem", "partition", "phase"),
+    *("fingerprint", "route", "model", "status", "queue_ms", "duration_ms"),
+)
+"""Every field that a line may have."""
+
+_LOGGER: Final = logging.getLogger("cloister")
+_FIELDS: Final = "cloister_fields"
+_NS_PER_MS: Final = 1_000_000
+_OPERATORS: Final = (ConfigError, BundleError, KeyUnavailableError, AttestationError)
+"""Errors whose text says nothing of a request: it is for the operator."""
+
+
+class Event(enum.Enum):
+    """What a line may be about."""
+
+    REQUEST = "request"
+    REQUEST_FAILED = "request failed"
+    CONNECTION_DROPPED = "connection dropped"
+    CLIENT_NOT_SERVED = "client not served"
+    ACCEPTING_PAUSED = "accepting paused"
+    CERTIFICATE_RENEWED = "certificate renewed"
+    CERTIFICATE_KEPT = "certificate kept"
+    THREAD_FAILED = "thread failed"
+    LIBRARY = "library"
+    """A library logged something; only its logger's name is kept."""
+
+
+class JsonFormatter(logging.Formatter):
+    """Writes what `write` made of an event; of any other record only who made it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Gives one line; the record's message, arguments and traceback aren't looked at."""
+        fields = getattr(record, _FIELDS, None)
+        if fields is None:
+            fields = {"event": Event.LIBRARY.value, "logger": record.name}
+        moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
+        stamp = moment.isoformat(timespec="milliseconds")
+        return json.dumps({"time": stamp, "level": record.levelname, **fields})
+
+
+def set_up(stream: TextIO) -> None:
+    """Sends the log of the whole process to a stream, uncaught exceptions included."""
+    handler = logging.StreamHandler(stream)
+    handler.setFormatter(JsonFormatter())
+    logging.basicConfig(handlers=[handler], level=logging.INFO)
+    logging.captureWarnings(True)
+    threading.excepthook = lambda failed: write(
+        logging.ERROR, Event.THREAD_FAILED, error=failed.exc_value
+    )
+    sys.excepthook = _main_failed
+
+
+def _main_failed(
+    kind: type[BaseException], error: BaseException, trace: TracebackType | None
+) -> None:
+    del kind, trace
+    write(logging.CRITICAL, Event.THREAD_FAILED, error=error)
+
+
+def write(
+    level: int,
+    event: Event,
+    *,
+    error: BaseException | None = None,
+    fingerprint: str | None = None,
+    route: str | None = None,
+    model: str | None = None,
+    status: int | None = None,
+    queue_ms: int | None = None,
+    duration_ms: int | None = None,
+) -> None:
+    """Logs an event.
+
+    Args:
+        level: of `logging`.
+        event: what happened.
+        error: why; what is safe of it is kept.
+        fingerprint: of the server's certificate.
+        route: the rule of the application that took the request, not its path.
+        model: one that is served, never just what a client wrote.
+        status: of the answer.
+        queue_ms: waiting for a worker.
+        duration_ms: after that.
+    """
+    given = {
+        "event": event.value,
+        **(_describe(error) if error is not None else {}),
+        "fingerprint": fingerprint,
+        "route": route,
+        "model": model,
+        "status": status,
+        "queue_ms": queue_ms,
+        "duration_ms": duration_ms,
+    }
+    fields = {name: value for name, value in given.items() if value is not None}
+    _LOGGER.log(level, "%s", json.dumps(fields), extra={_FIELDS: fields})
+
+
+def _describe(error: BaseException) -> dict[str, object]:
+    found: dict[str, object] = {"error": type(error).__name__, "place": _place(error)}
+    if isinstance(error, ExecutionError):
+        found |= {"partition": error.partition, "phase": error.phase}
+        if error.phase == "load":  # no tensor of a request is there yet
+            found["problem"] = str(error)
+    elif isinstance(error, _OPERATORS):
+        found["problem"] = str(error)
+    elif isinstance(error, OSError) and error.strerror:
+        found["problem"] = error.strerror
+    return found
+
+
+def _place(error: BaseException) -> str | None:
+    """Gives the file and line that raised."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    if trace is None:
+        return None
+    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+
+
+def add_request_log(
+    application: Flask, is_model: Callable[[str], bool], queued_ns: Callable[[], int]
+) -> None:
+    """Logs a line for every request that a worker has answered.
+
+    Args:
+        application: whose requests.
+        is_model: whether there is a model of that name.
+        queued_ns: how long the present request has waited for a worker.
+    """
+
+    @application.before_request
+    def begin() -> None:
+        g.started_ns = time.perf_counter_ns()
+
+    @application.after_request
+    def end(response: Response) -> Response:
+        name = (request.view_args or {}).get("name")
+        write(
+            logging.INFO,
+            Event.REQUEST,
+            route=request.url_rule.rule if request.url_rule else None,
+            model=name if name is not None and is_model(name) else None,
+            status=response.status_code,
+            queue_ms=queued_ns() // _NS_PER_MS,
+            duration_ms=(time.perf_counter_ns() - g.started_ns) // _NS_PER_MS,
+        )
+        return response
