@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from app.tensors import Array
+from app.tensors import Array, widened
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +53,7 @@ def _difference(name: str, reference: Array, actual: Array) -> Difference:
     same_form = reference.dtype == actual.dtype and reference.shape == actual.shape
     if same_form and _same_bits(reference, actual):
         return Difference(True, 0.0, 0.0, name)
+    reference, actual = widened(reference), widened(actual)
     if not same_form or reference.dtype.kind not in "fiub":
         return Difference(False, np.inf, np.inf, name)
     expected, found = reference.astype(np.float64), actual.astype(np.float64)

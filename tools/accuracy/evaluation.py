@@ -16,7 +16,7 @@ import numpy as np
 
 from app.engine import EngineError, WholeModel
 from app.runner import Runner
-from app.tensors import Array
+from app.tensors import Array, widened
 from tools.accuracy.data.example import DataSet, Example
 from tools.accuracy.deployment import encrypted_reader, running
 from tools.accuracy.given import GivenOutput, Tolerance, compare_given
@@ -273,6 +273,7 @@ def distance(reference: Array, partitions: Array) -> float:
     Element types may differ, as between a model and its quantised form; infinite when shapes do,
     or one alone isn't finite.
     """
+    reference, partitions = widened(reference), widened(partitions)
     kinds = reference.dtype.kind + partitions.dtype.kind
     if reference.shape != partitions.shape or not set(kinds) <= set("fiub"):
         same = reference.shape == partitions.shape and bool(np.array_equal(reference, partitions))

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from app.tensors import Array
+from app.tensors import Array, widened
 
 RTOL: Final = 1e-3
 """As ONNX's own backend tests ask (onnx.backend.test.runner)."""
@@ -75,6 +75,7 @@ def compare_given(
 
 def _compare(expected: Array, actual: Array, tolerance: Tolerance) -> tuple[int, float, str]:
     """Gives how many numbers are beyond the tolerance, the largest difference, and the problem."""
+    expected, actual = widened(expected), widened(actual)
     if expected.shape != actual.shape or expected.dtype != actual.dtype:
         return (
             expected.size,

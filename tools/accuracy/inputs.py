@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.pictures import picture_tensor
-from app.tensors import CARRIERS, Array, TensorSpec
+from app.tensors import BFLOAT16, Array, TensorSpec
 from tools.errors import ModelError
 from tools.model_folder import ModelFolder
 
@@ -101,13 +101,13 @@ def _of_type(spec: TensorSpec, array: Array) -> Array:
         return _WORDS[array.astype(np.int64)]
     if spec.dtype == "bfloat16":  # the upper half of a float32's bits
         raw = array.astype(np.float32).view(np.uint32) >> 16
-        return raw.astype(CARRIERS["bfloat16"])
+        return raw.astype(np.uint16).view(BFLOAT16)
     return array.astype(spec.dtype)
 
 
 def _can_be_made(dtype: str) -> bool:
     """Numpy has neither numbers below 8 bits nor floats of 8."""
-    return dtype in CARRIERS or dtype in ("string", *np.sctypeDict)
+    return dtype in ("bfloat16", "string", *np.sctypeDict)
 
 
 def _is_float(spec: TensorSpec) -> bool:

@@ -22,7 +22,7 @@ from tools.accuracy.difference import Difference, compare
 from tools.accuracy.inputs import Case, cases
 from tools.accuracy.location import Location, locate, write_cut_graph
 from tools.accuracy.readers import FolderReader
-from tools.accuracy.remote import Remote, TooLargeError, as_json_carries
+from tools.accuracy.remote import Remote, TooLargeError
 from tools.accuracy.rungs import RUNGS, TLS, ModelReport, Rung
 from tools.accuracy.strays import stray_files
 from tools.accuracy.tally import best_class, score_rows
@@ -157,7 +157,7 @@ class _Ladder:
             self._add(Rung(TLS, criterion, False, problem=f"nothing could be asked: {note}"))
             return
         chosen = [self._cases[place] for place in asked]
-        expected = [_carried(self._deployed[place]) for place in asked]
+        expected = [self._deployed[place] for place in asked]
         rung = Rung(TLS, criterion, True, note=note)
         rung = _judged(rung, chosen, expected, list(asked.values()), 0.0)
         if not rung.passed:
@@ -229,10 +229,6 @@ def _relative(difference: Difference) -> float:
     if difference.identical:
         return 0.0
     return difference.relative or float(np.finfo(np.float64).tiny)
-
-
-def _carried(outputs: Outputs) -> Outputs:
-    return {name: as_json_carries(array) for name, array in outputs.items()}
 
 
 def _rows(case: Case) -> int:

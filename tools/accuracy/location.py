@@ -13,7 +13,7 @@ import numpy as np
 from app.cpu import ANY
 from app.engine import EngineError, WholeModel
 from app.runner import Reader
-from app.tensors import Array
+from app.tensors import Array, widened
 from tools.accuracy.deployment import running
 from tools.accuracy.difference import compare
 from tools.accuracy.element import Element, worst_element
@@ -182,6 +182,7 @@ def _weight_difference(expected: Array, actual: Array) -> Iterator[str]:
             f"{expected.dtype} {list(expected.shape)}"
         )
         return
+    expected, actual = widened(expected), widened(actual)
     element = worst_element(expected, actual)
     if element is None:
         return

@@ -22,13 +22,13 @@ from pathlib import Path
 from typing import Final
 
 from tools.bench.campaign import Case, Step
-from tools.bench.client import Client, Endpoint, request_body
+from tools.bench.client import Client, Endpoint, Request, encoded
 from tools.bench.packed import build_image, serving
 from tools.bench.results import Row
 from tools.bench.runner import SEED, request_of
 from tools.bench.spread import percentile
 from tools.bench.subjects import Cut, Subject, encrypted, in_budget
-from tools.errors import BenchmarkError
+from tools.errors import BenchmarkError, ServingError
 
 CLIENTS: Final = (1, 2, 4, 8, 16, 32, 64)
 SHARES: Final = (0.25, 0.5, 0.75, 0.9, 1.1)
@@ -66,12 +66,12 @@ class Service:
     Attributes:
         endpoint: the server.
         model: its id.
-        body: one request.
+        request: what every client sends.
     """
 
     endpoint: Endpoint
     model: str
-    body: bytes
+    request: Request
 
 
 @dataclass(slots=True)
@@ -124,9 +124,9 @@ def _measure_packed(
         folder = in_budget(subject, None, {place / subject.name: Cut(threads=threads)})[0]
         packed = build_image(folder, encrypted(folder, place / "bundle"), place / "packed", threads)
         labels = {"threads": str(threads), "plan budget": str(folder.plan.budget_bytes)}
-        body = request_body(request_of(folder, SEED))
+        request = encoded(request_of(folder, SEED))
         with serving(packed, place / "appliance.log") as (_, endpoint):
-            service = Service(endpoint, packed.model, body)
+            service = Service(endpoint, packed.model, request)
             return measure(subject.name, labels, service, settings, step)
     finally:
         shutil.rmtree(place)
@@ -138,10 +138,11 @@ def measure(
     """Puts all levels of load on a server, closed loop first.
 
     Raises:
-        BenchmarkError: when it doesn't answer one request alone.
+        ServingError: when it doesn't answer one request alone.
+        BenchmarkError: when no request was answered under load.
     """
     with Client(service.endpoint) as alone:
-        answer = alone.infer(service.model, service.body)
+        answer = alone.infer(service.model, service.request)
     answer.outputs()
     labels = {"model": name, "runtime": answer.runtime, **labels}
     draw = random.Random(SEED)  # noqa: S311 - an order and moments, not a secret
@@ -271,10 +272,10 @@ def moments(rate: float, seconds: float, draw: random.Random) -> list[float]:
 def _send(client: Client, service: Service) -> tuple[float, str]:
     """Sends one request; gives its latency and the kind of error, "" for none."""
     try:
-        answer = client.infer(service.model, service.body)
-    except OSError as error:
-        return 0.0, type(error).__name__
-    return answer.latency_s, "" if answer.status == 200 else f"status {answer.status}"
+        answer = client.infer(service.model, service.request)
+    except ServingError as error:
+        return 0.0, "no answer" if error.status is None else f"status {error.status}"
+    return answer.latency_s, ""
 
 
 def _count(stretch: Stretch, sent: tuple[float, str]) -> None:

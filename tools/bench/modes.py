@@ -19,7 +19,7 @@ import numpy as np
 from app.tensors import Array
 from tools.bench.campaign import Case, Step
 from tools.bench.children import child, receive
-from tools.bench.client import Answer, Client, Endpoint, request_body
+from tools.bench.client import Answer, Client, Endpoint, encoded
 from tools.bench.packed import PackedModel, build_image, serving
 from tools.bench.page_cache import cached_share, make_cold, make_warm
 from tools.bench.results import Row
@@ -28,12 +28,13 @@ from tools.bench.subjects import Cut, Subject, encrypted, in_budget, partitioned
 from tools.bench.ways import DEPLOYED, MEMORY, WAYS, Announcement, Kept, serve_ways
 from tools.errors import BenchmarkError
 from tools.model_folder import ModelFolder, open_folder
+from tools.serving_client import Trust
 
 PACKED: Final = "partitions-packed"
 PACKED_TITLE: Final = "the same in the packed image"
 CACHES: Final = ("warm", "cold")
 PHASES: Final = ("tls", "decode", "read", "decrypt", "wait", "bind", "run", "encode")
-"""Parts of a request, in their order. "tls" is everything outside of the application: TLS, HTTP,
+"""Parts of a request, in their order. "tls" is everything around what the server times: TLS, HTTP,
 the way through the loopback interface; "wait" is reading and decrypting where the runner does both
 ahead of need, as far as the request noticed it."""
 
@@ -137,7 +138,8 @@ def _targets(
     _, announcement = receive(messages)
     if not isinstance(announcement, Announcement):
         raise BenchmarkError(f"{name}: the server ended before it was ready")
-    endpoint = Endpoint("localhost", announcement.port, announcement.certificate)
+    trust = Trust(ca_text=announcement.certificate)
+    endpoint = Endpoint(f"https://localhost:{announcement.port}", trust)
     client = stack.enter_context(Client(endpoint))
     found = [_Target(way, way, client, announcement.files[way]) for way in WAYS]
     if packed is not None:
@@ -159,7 +161,7 @@ class _Comparison:
         self._targets = targets
         self._rounds = rounds
         self._step = step
-        self._body = request_body(request_of(self._folder, SEED))
+        self._request = encoded(request_of(self._folder, SEED))
         self._answers: dict[tuple[str, str], list[Answer]] = {}
         self._still_cached: dict[str, float] = {}
         self._runtimes: dict[str, str] = {}
@@ -195,9 +197,7 @@ class _Comparison:
 
     def _ask(self, target: _Target, cache: str) -> Answer:
         (make_cold if cache == "cold" else make_warm)(target.files)
-        answer = target.client.infer(target.model, self._body)
-        if answer.status != 200:
-            answer.outputs()
+        answer = target.client.infer(target.model, self._request)
         self._step()
         return answer
 
@@ -234,12 +234,18 @@ class _Comparison:
 
 
 def phase_samples(answers: Sequence[Answer]) -> dict[str, tuple[float, ...]]:
-    """Gives seconds by phase, one number an answer; empty when the server tells none."""
-    if not all("total" in each.phases for each in answers):
+    """Gives seconds by phase, one number an answer; empty when the server tells none.
+
+    A phase that took no time in any answer is left out.
+    """
+    told = [each.phases for each in answers]
+    if not all("total" in phases for phases in told):
         return {}
-    known = [name for name in PHASES if any(name in each.phases for each in answers)]
-    found = {name: tuple(each.phases.get(name, 0.0) for each in answers) for name in known}
-    outside = tuple(each.latency_s - each.phases["total"] for each in answers)
+    known = [name for name in PHASES if any(phases.get(name) for phases in told)]
+    found = {name: tuple(phases.get(name, 0.0) for phases in told) for name in known}
+    outside = tuple(
+        each.latency_s - phases["total"] for each, phases in zip(answers, told, strict=True)
+    )
     return {"tls": outside, **found}
 
 
@@ -260,9 +266,10 @@ def compare_outputs(
     Raises:
         BenchmarkError: when they differ by more than `TOLERANCE`.
     """
-    for output, array in expected.items():
-        scale = float(np.abs(array).max()) or 1.0
-        difference = float(np.abs(array - actual[output]).max()) / scale
+    for output in expected:
+        one, two = (each[output].astype(np.float64) for each in (expected, actual))
+        scale = float(np.abs(one).max()) or 1.0
+        difference = float(np.abs(one - two).max()) / scale
         if not difference <= TOLERANCE:
             raise BenchmarkError(
                 f"{name}: output {output!r} of {way!r} differs from {MEMORY!r} by {difference:.2g} "

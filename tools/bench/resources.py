@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Final
 
 from tools.bench.campaign import Case, Step
-from tools.bench.client import Client, request_body
+from tools.bench.client import Client, Request, encoded
 from tools.bench.packed import PackedModel, build_image, serving
 from tools.bench.power import open_meter
 from tools.bench.process_tree import Sample, look, watched, windows
@@ -67,14 +67,14 @@ def _observe(
     started = time.perf_counter()
     with serving(packed, packed.instance.parent / "appliance.log") as (running, endpoint):
         ready = look(running.process_id, meter)
-        body = request_body(request_of(folder, SEED))
+        request = encoded(request_of(folder, SEED))
         with Client(endpoint) as client, watched(running.process_id, meter) as samples:
             first_started = time.perf_counter()
-            answer = client.infer(packed.model, body)
+            answer = client.infer(packed.model, request)
             answer.outputs()
             first_s = time.perf_counter() - first_started
             begun = len(samples)
-            latencies = _steady(client, packed.model, body, settings.steady_s, step)
+            latencies = _steady(client, packed.model, request, settings.steady_s, step)
     labels = {
         "model": name,
         "runtime": answer.runtime,
@@ -94,15 +94,15 @@ def _observe(
     ]
 
 
-def _steady(client: Client, model: str, body: bytes, steady_s: float, step: Step) -> list[float]:
+def _steady(
+    client: Client, model: str, request: Request, steady_s: float, step: Step
+) -> list[float]:
     """Sends one request after another; gives their latencies."""
     found = []
     started = time.perf_counter()
     told = 0
     while (passed := time.perf_counter() - started) < steady_s:
-        answer = client.infer(model, body)
-        if answer.status != 200:
-            answer.outputs()
+        answer = client.infer(model, request)
         found.append(answer.latency_s)
         while told < int(passed):
             told += 1

@@ -8,19 +8,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final, Protocol, cast
 
+from app.access.admission import Gate
+from app.audit import Audit
 from app.card import ModelCard
+from app.config import TLS_LIBRARIES
 from app.engine import WholeModel
-from app.runner import RunResult
+from app.errors import NotFoundError
+from app.runner import PartitionTiming, RunResult
 from app.runtime import Runtime
 from app.server.application import create_application
 from app.server.certificate import make_identity
 from app.server.http import ApplianceServer
-from app.serving import Catalogue, ServedModel
+from app.server.routes.served import Models
+from app.server.routes.timing import SERVER_TIMING
+from app.server.tls.libraries import LIBRARIES
+from app.serving.statistics import Recorder
 from app.tensors import Array
 from tools.bench.children import Tell
 from tools.bench.naive import CRYPTOGRAPHY, NaiveRunner
@@ -85,8 +92,8 @@ class Announcement:
 class Way(Protocol):
     """Answers one request."""
 
-    def __call__(self, inputs: Mapping[str, Array]) -> tuple[dict[str, Array], Phases]:
-        """Gives the outputs, and nanoseconds by phase."""
+    def __call__(self, inputs: Mapping[str, Array]) -> tuple[RunResult, Phases]:
+        """Gives what the runner would, and nanoseconds by phases that it doesn't have."""
         ...
 
 
@@ -94,11 +101,8 @@ def serve_ways(tell: Tell, kept: Kept) -> None:
     """Serves one model in all ways until the process is killed; tells an `Announcement`."""
     deployed = open_folder(kept.deployed)
     ways, files = _ways(kept, deployed)
-    application = create_application(
-        Catalogue({n: cast(ServedModel, _Served(n, deployed.card, w)) for n, w in ways.items()}),
-        Runtime.PROCESS,
-    )
-    timed = _Timed(application.wsgi_app)
+    served = _Ways(_Served(name, deployed.card, way) for name, way in ways.items())
+    application = create_application(cast(Models, served), Audit(Runtime.PROCESS))
     identity = make_identity(
         "cloister",
         "benchmark",
@@ -108,7 +112,14 @@ def serve_ways(tell: Tell, kept: Kept) -> None:
         now=datetime.now(UTC),
     )
     name = f"cloister ({Runtime.PROCESS.value})"
-    server = ApplianceServer(timed, identity, ("127.0.0.1", 0), 1, name)
+    server = ApplianceServer(
+        _Detailed(application.wsgi_app),
+        LIBRARIES[TLS_LIBRARIES[0]](identity, None),
+        ("127.0.0.1", 0),
+        1,
+        name,
+        gate=Gate(None, insecure_open_access=True),
+    )
     _, port = server.bind()
     tell(Announcement(port, identity.certificate_pem.decode(), files))
     server.serve_forever()
@@ -149,93 +160,83 @@ def _naive(folder: ModelFolder, kept: Kept, name: str, *, whole_model: bool) -> 
 
 
 def _timed_run(run: Callable[[Mapping[str, Array]], dict[str, Array]]) -> Way:
-    def way(inputs: Mapping[str, Array]) -> tuple[dict[str, Array], Phases]:
+    def way(inputs: Mapping[str, Array]) -> tuple[RunResult, Phases]:
         started = time.perf_counter_ns()
         outputs = run(inputs)
-        return outputs, {"run": time.perf_counter_ns() - started}
+        return _result(outputs, time.perf_counter_ns() - started), {}
 
     return way
 
 
 def _anew(naive: NaiveRunner) -> Way:
-    def way(inputs: Mapping[str, Array]) -> tuple[dict[str, Array], Phases]:
+    def way(inputs: Mapping[str, Array]) -> tuple[RunResult, Phases]:
         outputs = naive.run(inputs)
-        return outputs, dict(naive.phases)
+        phases = dict(naive.phases)
+        return _result(outputs, phases.pop("run")), phases
 
     return way
 
 
 def _from_bundle(folder: ModelFolder, bundle: Path, threads: int) -> Way:
+    """The runner reads and decrypts in one go and ahead of need, so that it has fewer phases."""
     runner = open_runner(folder, Case(folder.path, bundle, threads, 1, 1))
 
-    def way(inputs: Mapping[str, Array]) -> tuple[dict[str, Array], Phases]:
-        result = runner.run(inputs)
-        return result.outputs, phases_of(result)
+    def way(inputs: Mapping[str, Array]) -> tuple[RunResult, Phases]:
+        return runner.run(inputs), {}
 
     return way
 
 
-def phases_of(result: RunResult) -> Phases:
-    """Gives the runner's phases in nanoseconds.
-
-    The runner reads and decrypts in one go, chunk by chunk and ahead of need; what a request
-    notices of it is the wait for weights. Binding is a part of running.
-    """
-    return {
-        "wait": sum(each.wait_ns for each in result.timings),
-        "run": sum(each.run_ns for each in result.timings),
-    }
+def _result(outputs: dict[str, Array], run_ns: int) -> RunResult:
+    return RunResult(outputs, (PartitionTiming(0, 0, 0, run_ns, 0),), 0)
 
 
-@dataclass(slots=True)
 class _Served:
-    """A way in the shape of a served model."""
+    """A way in the shape of a served model; see `app.server.routes.served.Model`."""
 
-    model_id: str
-    card: ModelCard
-    way: Way
-    version: int = 1
+    def __init__(self, name: str, card: ModelCard, way: Way) -> None:
+        self.model_id = name
+        self.version = 1
+        self.card = card
+        self.is_available = True
+        self.recorder = Recorder(name, self.version)
+        self._way = way
 
-    def run(self, inputs: Mapping[str, Array]) -> RunResult:
-        started = time.perf_counter_ns()
-        outputs, phases = self.way(inputs)
-        _SPANS[self.model_id] = _Span(started, time.perf_counter_ns(), phases)
-        return RunResult(outputs, (), 0)
+    def infer(self, inputs: Mapping[str, Array], **_: object) -> RunResult:
+        result, phases = self._way(inputs)
+        _PHASES.clear()
+        _PHASES.update(phases)
+        return result
+
+
+class _Ways:
+    """All ways; of `app.server.routes.served.Models` what inference asks for."""
+
+    def __init__(self, served: Iterable[_Served]) -> None:
+        self._served = {each.model_id: each for each in served}
+
+    def find(self, model_id: str, version: str | None = None) -> _Served:
+        if model_id not in self._served or version is not None:
+            raise NotFoundError(f"there is no way {model_id!r} of that version")
+        return self._served[model_id]
+
+
+_PHASES: Final[Phases] = {}
+"""Of the last run, what the runner doesn't know. One worker answers one request at a time."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Span:
-    started: int
-    finished: int
-    phases: Phases = field(default_factory=dict)
-
-
-_SPANS: Final[dict[str, _Span]] = {}
-"""The last run of each way. One worker answers one request at a time."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Timed:
-    """Tells clients where the time went, in W3C's Server-Timing header, in milliseconds."""
+class _Detailed:
+    """Adds the phases of the naive ways to the header `Server-Timing`."""
 
     application: Callable[[dict[str, Any], Any], Iterable[bytes]]
 
     def __call__(self, environment: dict[str, Any], start_response: Any) -> Iterable[bytes]:
-        started = time.perf_counter_ns()
-        _SPANS.clear()
+        _PHASES.clear()
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-            timing = _server_timing(started, time.perf_counter_ns())
-            return start_response(status, [*headers, ("Server-Timing", timing)], *rest)
+            more = "".join(f", {name};dur={ns * _MS_PER_NS:.4f}" for name, ns in _PHASES.items())
+            told = [(n, value + more if n == SERVER_TIMING else value) for n, value in headers]
+            return start_response(status, told, *rest)
 
         return self.application(environment, start)
-
-
-def _server_timing(started: int, finished: int) -> str:
-    spans = list(_SPANS.values())
-    parts = {"total": finished - started}
-    if spans:
-        span = spans[0]
-        parts |= {"decode": span.started - started, "encode": finished - span.finished}
-        parts |= span.phases
-    return ", ".join(f"{name};dur={ns * _MS_PER_NS:.4f}" for name, ns in parts.items())

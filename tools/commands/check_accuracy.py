@@ -23,13 +23,16 @@ from tools.accuracy.evaluation import Criteria, Evaluation, evaluate
 from tools.accuracy.given import ATOL, RTOL, Tolerance
 from tools.accuracy.ladder import climb, rung_names
 from tools.accuracy.page import build_page
-from tools.accuracy.remote import Address, Remote
+from tools.accuracy.remote import Remote
 from tools.accuracy.results import ModelResult, to_json
 from tools.accuracy.strays import stray_folders
 from tools.accuracy.terminal import print_result
 from tools.command_line import DONE, ENVIRONMENT, NO, parser, progress, run
-from tools.errors import AccuracyError
+from tools.errors import AccuracyError, ServingError
 from tools.model_folder import ModelFolder, find_folders, open_folder
+from tools.serving_client import Trust
+from tools.serving_client.connection import parse_url
+from tools.serving_client.trust import read_token
 
 DESCRIPTION = """\
 Proves that the partitions of a model compute what the whole model computes.
@@ -70,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = found.parse_args(argv)
     if (options.url is None) != (options.cacert is None):
         found.error("--url and --cacert belong together")
+    if options.token_file is not None and options.url is None:
+        found.error("--token-file needs --url")
     if options.data is None and (options.reference is not None or options.max_drop is not None):
         found.error("--reference and --max-drop need --data")
     return run(lambda: _check(options))
@@ -93,12 +98,15 @@ def _parser() -> ArgumentParser:
 
 def _add_remote(found: ArgumentParser) -> None:
     group = found.add_argument_group("a running appliance")
-    group.add_argument("--url", type=_address, metavar="https://HOST:PORT", help="where it answers")
+    group.add_argument("--url", type=_url, metavar="https://HOST:PORT", help="where it answers")
     group.add_argument(
         "--cacert",
         type=Path,
         metavar="FILE",
         help="PEM certificate that it is verified against: the one it printed when it started",
+    )
+    group.add_argument(
+        "--token-file", type=Path, metavar="FILE", help="holds an API token of the appliance's"
     )
 
 
@@ -135,11 +143,12 @@ def _add_data(found: ArgumentParser) -> None:
     )
 
 
-def _address(text: str) -> Address:
+def _url(text: str) -> str:
     try:
-        return Address.parse(text)
-    except AccuracyError as error:
+        parse_url(text)
+    except ServingError as error:
         raise ArgumentTypeError(str(error)) from error
+    return text
 
 
 def _percentage(text: str) -> float:
@@ -167,7 +176,7 @@ def _number(text: str) -> float | None:
 def _check(options: Namespace) -> int:
     paths = _chosen(options)
     notes = stray_folders(options.folder, find_folders(options.folder))
-    remote = Remote(options.url, options.cacert) if options.url else None
+    remote = _remote(options) if options.url else None
     with closing(remote) if remote else nullcontext():
         results, stopped = _check_all(paths, options, remote)
     _show(results, notes, options, stopped=stopped)
@@ -175,6 +184,11 @@ def _check(options: Namespace) -> int:
         print("stopped", file=sys.stderr)
         return ENVIRONMENT
     return DONE if all(result.passed for result in results) else NO
+
+
+def _remote(options: Namespace) -> Remote:
+    token = read_token(options.token_file) if options.token_file else None
+    return Remote(options.url, Trust(ca_file=options.cacert, token=token))
 
 
 def _check_all(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from tools.bench import load, modes, operators, peers, planner, resources, sweep
 from tools.bench.campaign import Case
-from tools.bench.client import Client, Endpoint, request_body
+from tools.bench.client import Client, Endpoint, encoded
 from tools.bench.results import Result, Row
 from tools.bench.runner import SEED, request_for
 from tools.commands.benchmark.options import (
@@ -25,6 +25,10 @@ from tools.commands.benchmark.options import (
     positive,
     stamp,
 )
+from tools.errors import ServingError
+from tools.serving_client import Trust
+from tools.serving_client.connection import parse_url
+from tools.serving_client.trust import read_token
 from tools.sizes import format_size, parse_size
 
 _MODES = """\
@@ -167,9 +171,10 @@ def _add_load(commands: Commands) -> None:
         help="length of a stretch (%(default)s)",
     )
     command.add_argument(
-        "--url", type=_address, metavar="URL", help="a running appliance, as https://host:8443"
+        "--url", type=_url, metavar="URL", help="a running appliance, as https://host:8443"
     )
     command.add_argument("--cacert", type=Path, metavar="FILE", help="its certificate, PEM")
+    command.add_argument("--token-file", type=Path, metavar="FILE", help="holds its API token")
     _runs(command, "load", load_cases)
 
 
@@ -196,7 +201,7 @@ def _runs(command: ArgumentParser, name: str, cases: Callable[[Namespace], list[
 
 def settings_of(options: Namespace) -> dict[str, str]:
     """Gives the options as a result file keeps them."""
-    hidden = ("run", "quiet", "output", "zoo", "cacert")
+    hidden = ("run", "quiet", "output", "zoo", "cacert", "token_file")
     return {
         name: _text(name, value)
         for name, value in sorted(vars(options).items())
@@ -294,15 +299,14 @@ def load_cases(options: Namespace) -> list[Case]:
 
 
 def _running_cases(options: Namespace, settings: load.Settings) -> list[Case]:
-    certificate = options.cacert.read_text(encoding="utf-8") if options.cacert else ""
-    host, port = options.url
-    endpoint = Endpoint(host, port, certificate)
+    token = read_token(options.token_file) if options.token_file else None
+    endpoint = Endpoint(options.url, Trust(ca_file=options.cacert, token=token))
 
     def case(name: str) -> Case:
         def measure_it(step: Callable[[], None]) -> list[Row]:
             with Client(endpoint) as client:
                 specs = client.inputs(name)
-            service = load.Service(endpoint, name, request_body(request_for(specs, {}, SEED)))
+            service = load.Service(endpoint, name, encoded(request_for(specs, {}, SEED)))
             return load.measure(name, {}, service, settings, step)
 
         return Case(f"{name}, load", load.steps(settings), measure_it)
@@ -310,8 +314,9 @@ def _running_cases(options: Namespace, settings: load.Settings) -> list[Case]:
     return [case(name) for name in options.models]
 
 
-def _address(text: str) -> tuple[str, int]:
-    host, separator, port = text.removeprefix("https://").rstrip("/").rpartition(":")
-    if not text.startswith("https://") or not separator or not port.isdigit():
-        raise ArgumentTypeError(f"expected a URL such as https://localhost:8443, got {text!r}")
-    return host, int(port)
+def _url(text: str) -> str:
+    try:
+        parse_url(text)
+    except ServingError as error:
+        raise ArgumentTypeError(str(error)) from error
+    return text
