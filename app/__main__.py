@@ -5,28 +5,30 @@ from __future__ import annotations
 import argparse
 import datetime
 import ipaddress
-import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
 from app import __version__
-from app.bundle import BundleReader, read_manifest
-from app.config import DEFAULT_PATH, Config, ModelConfig, read_config
-from app.cpu import ANY, this_cpu
-from app.engine import VERSION, OrtEngine
-from app.errors import ApplianceError, BundleFormatError, ConfigError
+from app.access.admission import Gate
+from app.access.policy import read_policy
+from app.audit import audit
+from app.config import DEFAULT_PATH, Config, read_config
+from app.errors import ApplianceError, ConfigError
 from app.keys import FolderKeySource, KeySource
-from app.runner import Runner
 from app.runtime import Runtime, detect
-from app.schedule import LANES
+from app.server import logs
 from app.server.application import create_application
-from app.server.certificate import ServerIdentity, load_identity, make_identity
+from app.server.certificate import ServerIdentity, load_client_ca, load_identity, make_identity
 from app.server.http import ApplianceServer
-from app.serving import Catalogue, ServedModel
+from app.server.tls.libraries import LIBRARIES
+from app.server.tls.renewal import Material, RenewedEndpoint
+from app.serving.catalogue import Catalogue
+from app.serving.repository import find_bundles
+from app.serving.residence import Residence
 
 ROOT_VARIABLE: Final = "OCCLUM_STAND_IN_ROOT"
 """Set by the stand-in when it has no sandbox: where the image's root folder lies on the host."""
@@ -44,7 +46,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="/bin/app", description=__doc__)
     parser.add_argument("--config", type=Path, help=f"configuration file ({DEFAULT_PATH})")
     options = parser.parse_args(argv)
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(message)s")
     try:
         _serve(_read_config(options.config))
     except ConfigError as error:
@@ -63,76 +64,79 @@ def _read_config(path: Path | None) -> Config:
 
 def _serve(config: Config) -> None:
     runtime = detect(os.uname().sysname, os.environ, config.sgx_mode)
-    _say(f"cloister {__version__}: {runtime.banner}")
-    for name in config.insecure_settings():
-        _say(f"INSECURE: {name} is set")
+    found = audit(config, runtime)
+    logs.set_up(sys.stderr)
+    _say(f"cloister {__version__}: {found.banner[0]}")
+    for line in found.banner[1:]:
+        _say(line)
+    gate = _gate(config)
     keys = FolderKeySource(config.key_folder)
-    catalogue = Catalogue(_load_models(config, keys))
-    identity = _identity(config, runtime)
+    catalogue = _catalogue(config, keys)
+    endpoint = _endpoint(config, runtime)
     server = ApplianceServer(
-        create_application(catalogue, runtime),
-        identity,
+        create_application(
+            catalogue,
+            found,
+            log_requests=config.log_requests,
+            fingerprint=lambda: endpoint.identity.fingerprint,
+        ),
+        endpoint,
         (config.host, config.port),
         config.workers,
         f"cloister/{__version__} ({runtime.value})",
+        gate=gate,
     )
-    _announce(identity, server.bind())
+    _announce(endpoint.identity, server.bind())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     server.serve_forever()
     _say("stopped")
 
 
-def _load_models(config: Config, keys: KeySource) -> Mapping[str, ServedModel]:
-    found: dict[str, ServedModel] = {}
-    for each in config.models:
-        _say(f"loading {each.bundle}")
-        model = _load_model(config, each, keys)
-        if model.model_id in found:
-            raise ConfigError(str(each.bundle), [f"model {model.model_id!r} is configured twice"])
-        found[model.model_id] = model
-    return found
+def _catalogue(config: Config, keys: KeySource) -> Catalogue:
+    ids = [model.model_id for model in config.models]
+    twice = sorted({each for each in ids if ids.count(each) > 1})
+    if twice:
+        problems = [f"model {each!r} is configured twice" for each in twice]
+        raise ConfigError("config.models", problems)
+    max_delay_ns = config.max_delay_us * 1000
+    residence = Residence(config.budget_bytes, max_delay_ns=max_delay_ns, report=_say)
+    catalogue = Catalogue(lambda: find_bundles(config, keys), residence, report=_say)
+    catalogue.start({model.model_id for model in config.models if model.bundle is not None})
+    return catalogue
 
 
-def _load_model(config: Config, wanted: ModelConfig, keys: KeySource) -> ServedModel:
-    manifest = read_manifest(
-        wanted.bundle,
-        wanted.owner,
-        minimum_version=wanted.minimum_version,
-        model_id=wanted.model_id,
-    )
-    if manifest.onnxruntime != VERSION and manifest.optimization != "none":
-        raise BundleFormatError(
-            f"optimised for onnxruntime {manifest.onnxruntime}, "
-            f"this image has {VERSION}; write the bundle again with the image's version"
-        )
-    if manifest.cpu not in (ANY, cpu := this_cpu()):
-        raise BundleFormatError(
-            f"{wanted.bundle}: optimised for CPUs of the class {manifest.cpu}, this one is {cpu}; "
-            "partition the model with '--optimization extended' for any, or on such a CPU"
-        )
-    identity = manifest.identity
-    # With one computing thread another core is free to decrypt meanwhile.
-    overlap = config.inference_threads == 1
-    model_key = keys.model_key(identity.model_id)
-    reader = BundleReader(wanted.bundle, manifest, model_key, lanes=LANES)
-    # Every object is authenticated before anything is loaded.
-    reader.verify()
-    card = reader.read_card()
-    engine = OrtEngine(config.inference_threads)
-    runner = Runner(reader, engine, config.budget_bytes, card.inputs, card.outputs, overlap=overlap)
-    _say(
-        f"model {identity.model_id} version {identity.model_version}: "
-        f"{reader.partition_count} partitions, every object authenticated, "
-        f"{len(runner.schedule.pinned)} of them kept in memory"
-    )
-    return ServedModel(identity.model_id, identity.model_version, card, runner)
+def _gate(config: Config) -> Gate:
+    if config.access_policy is None:
+        if not config.insecure_open_access:
+            _say("no access policy: only health is served")
+        return Gate(None, insecure_open_access=config.insecure_open_access)
+    policy = read_policy(config.access_policy)
+    _say(f"access policy: {len(policy.tenants)} tenants")
+    return Gate(policy)
 
 
-def _identity(config: Config, runtime: Runtime) -> ServerIdentity:
-    now = datetime.datetime.now(datetime.UTC)
-    if config.tls is not None:
-        return load_identity(config.tls.certificate, config.tls.private_key, now)
+def _endpoint(config: Config, runtime: Runtime) -> RenewedEndpoint:
+    identity, client_ca = _identity(config, runtime), config.client_ca
+
+    def load() -> Material:
+        return Material(identity(), None if client_ca is None else load_client_ca(client_ca))
+
+    files = [] if config.tls is None else [config.tls.certificate, config.tls.private_key]
+    files += [] if client_ca is None else [client_ca]
+    return RenewedEndpoint(LIBRARIES[config.tls_library], load, files)
+
+
+def _identity(config: Config, runtime: Runtime) -> Callable[[], ServerIdentity]:
+    """Gives what reads the certificate and key anew, or one that is made now and stays."""
+    tls = config.tls
+    if tls is not None:
+        return lambda: load_identity(tls.certificate, tls.private_key, _now())
+    made = _made_identity(config, runtime)
+    return lambda: made
+
+
+def _made_identity(config: Config, runtime: Runtime) -> ServerIdentity:
     addresses = [name for name in config.names if _is_address(name)]
     return make_identity(
         "cloister",
@@ -140,8 +144,12 @@ def _identity(config: Config, runtime: Runtime) -> ServerIdentity:
         dns_names=[name for name in config.names if name not in addresses],
         addresses=addresses,
         valid_days=CERTIFICATE_DAYS,
-        now=now,
+        now=_now(),
     )
+
+
+def _now() -> datetime.datetime:
+    return datetime.datetime.now(datetime.UTC)
 
 
 def _is_address(name: str) -> bool:

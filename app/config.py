@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from app.errors import ConfigError
 from app.fields import FieldError, Fields, parse_json
+from app.limits import MAX_BATCH, MAX_DELAY_US
 from app.manifest import read_model_id
 
 T = TypeVar("T")
@@ -21,6 +22,12 @@ DEFAULT_PATH: Final = Path("/etc/cloister/config.json")
 MAX_CONFIG_BYTES: Final = 1 << 20
 MAX_MODELS: Final = 64
 MAX_THREADS: Final = 64
+TLS_LIBRARIES: Final = ("mbedtls", "openssl")
+"""What TLS may run on, the default first."""
+DEFAULT_MAX_BATCH: Final = 8
+"""Requests that run together where that pays; wider batches gain little and delay all answers."""
+DEFAULT_MAX_DELAY_US: Final = 2000
+"""Closed-loop clients that got their answers together are back within this time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,15 +36,17 @@ class ModelConfig:
 
     Attributes:
         model_id: which model it is, so that the host can't serve another one in its place.
-        bundle: its folder.
+        bundle: its folder; None when it comes from the bundle folder.
         minimum_version: the oldest version accepted, so that the host can't roll back.
         owner: who must have signed it.
+        tensor_batch: whether requests may be run as rows of one tensor, with other last bits.
     """
 
     model_id: str
-    bundle: Path
+    bundle: Path | None
     minimum_version: int
     owner: Ed25519PublicKey
+    tensor_batch: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +67,20 @@ class Config:
         host, port: where to listen.
         names: DNS names and addresses that the certificate made at start is for.
         models: what to serve.
+        bundle_folder: where further versions of them may lie, or None.
         key_folder: where model keys lie.
         insecure_keys: whether the host can read that folder.
-        budget_bytes: bound on each model's memory.
-        workers: requests handled at a time; one of them computes.
+        budget_bytes: bound on the memory of all models together.
+        workers: requests handled at a time; of each model one computes.
         inference_threads: threads that one run may use.
+        max_batch: requests of a model that may run together.
+        max_delay_us: how long one may be kept waiting for others to run with.
         tls: None to make key and certificate inside at start.
+        client_ca: certificates that those of clients must lead to; None asks for none.
+        tls_library: one of `TLS_LIBRARIES`.
+        access_policy: file that says who may do what; None lets nobody ask anything but health.
+        insecure_open_access: lets everybody ask, instead of a policy.
+        log_requests: whether every request leaves a line in the log, which the host reads.
     """
 
     sgx_mode: str
@@ -78,10 +95,22 @@ class Config:
     workers: int
     inference_threads: int
     tls: TlsFiles | None
+    client_ca: Path | None = None
+    tls_library: str = TLS_LIBRARIES[0]
+    bundle_folder: Path | None = None
+    max_batch: int = DEFAULT_MAX_BATCH
+    max_delay_us: int = DEFAULT_MAX_DELAY_US
+    access_policy: Path | None = None
+    insecure_open_access: bool = False
+    log_requests: bool = False
 
     def insecure_settings(self) -> tuple[str, ...]:
         """Names every setting that weakens security."""
-        return ("insecure_key_folder",) if self.insecure_keys else ()
+        settings = {
+            "insecure_key_folder": self.insecure_keys,
+            "insecure_open_access": self.insecure_open_access,
+        }
+        return tuple(name for name, is_set in settings.items() if is_set)
 
 
 def read_config(path: Path, root: Path = Path("/")) -> Config:
@@ -125,6 +154,8 @@ class _Reading:
         nowhere: tuple[str, int, tuple[str, ...]] = ("", 0, ())
         host, port, names = self._try(self._listen, nowhere)
         key_folder, insecure_keys = self._try(self._keys, (Path(), False))
+        unread: tuple[TlsFiles | None, Path | None] = (None, None)
+        tls, client_ca = self._try(self._tls, unread)
         config = Config(
             sgx_mode=self._try(lambda: fields.choice("sgx_mode", ("HW", "SIM")), "SIM"),
             production=self._try(lambda: fields.flag("production"), False),
@@ -137,7 +168,15 @@ class _Reading:
             budget_bytes=self._count("budget_bytes", 1 << 40),
             workers=self._count("workers", MAX_THREADS),
             inference_threads=self._count("inference_threads", MAX_THREADS),
-            tls=self._try(self._tls, None),
+            tls=tls,
+            client_ca=client_ca,
+            tls_library=self._try(self._tls_library, TLS_LIBRARIES[0]),
+            bundle_folder=self._try(lambda: self._optional_path("bundle_folder"), None),
+            access_policy=self._try(lambda: self._optional_path("access_policy"), None),
+            insecure_open_access=self._flag("insecure_open_access"),
+            log_requests=self._flag("log_requests"),
+            max_batch=self._optional("max_batch", 1, MAX_BATCH, DEFAULT_MAX_BATCH),
+            max_delay_us=self._optional("max_delay_us", 0, MAX_DELAY_US, DEFAULT_MAX_DELAY_US),
         )
         self._try(fields.done, None)
         self._check(config)
@@ -152,6 +191,18 @@ class _Reading:
 
     def _count(self, name: str, most: int) -> int:
         return self._try(lambda: self._fields.integer(name, least=1, most=most), 1)
+
+    def _optional(self, name: str, least: int, most: int, otherwise: int) -> int:
+        if not self._fields.has(name):
+            return otherwise
+        return self._try(lambda: self._fields.integer(name, least=least, most=most), otherwise)
+
+    def _optional_path(self, name: str) -> Path | None:
+        return self._path(self._fields, name) if self._fields.has(name) else None
+
+    def _flag(self, name: str) -> bool:
+        """Reads a flag that is off where it isn't given."""
+        return self._fields.has(name) and self._try(lambda: self._fields.flag(name), False)
 
     def _listen(self) -> tuple[str, int, tuple[str, ...]]:
         inner = self._fields.inner("listen")
@@ -177,18 +228,29 @@ class _Reading:
     def _model(self, fields: Fields) -> ModelConfig:
         return ModelConfig(
             model_id=read_model_id(fields),
-            bundle=self._path(fields, "bundle"),
+            bundle=self._path(fields, "bundle") if fields.has("bundle") else None,
             minimum_version=fields.integer("minimum_version", least=1, most=1 << 31),
             owner=_read_owner(fields),
+            tensor_batch=fields.flag("tensor_batch") if fields.has("tensor_batch") else False,
         )
 
-    def _tls(self) -> TlsFiles | None:
+    def _tls(self) -> tuple[TlsFiles | None, Path | None]:
+        """Gives the server's files, None to make them inside, and those for clients."""
         if not self._fields.has("tls"):
-            return None
+            return None, None
         inner = self._fields.inner("tls")
-        found = TlsFiles(self._path(inner, "certificate"), self._path(inner, "private_key"))
+        client_ca = self._path(inner, "client_ca") if inner.has("client_ca") else None
+        files = None
+        if client_ca is None or inner.has("certificate") or inner.has("private_key"):
+            files = TlsFiles(self._path(inner, "certificate"), self._path(inner, "private_key"))
         inner.done()
-        return found
+        return files, client_ca
+
+    def _tls_library(self) -> str:
+        name = "tls_library"
+        if not self._fields.has(name):
+            return TLS_LIBRARIES[0]
+        return self._fields.choice(name, TLS_LIBRARIES)
 
     def _path(self, fields: Fields, name: str) -> Path:
         path = Path(fields.text(name, longest=4096))
@@ -199,6 +261,16 @@ class _Reading:
     def _check(self, config: Config) -> None:
         if not config.models and not self.problems:
             self.problems.append("config.models: expected at least one model")
+        if config.bundle_folder is None:
+            self.problems += [
+                f"config.models[{index}]: expected a 'bundle', as there is no 'bundle_folder'"
+                for index, model in enumerate(config.models)
+                if model.bundle is None
+            ]
+        if config.access_policy is not None and config.insecure_open_access:
+            self.problems.append(
+                "config: 'access_policy' and 'insecure_open_access' exclude each other"
+            )
         if config.production:
             self.problems += [
                 f"config.{name}: refused in production" for name in config.insecure_settings()

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.manifest import PartitionLayout
-from app.tensors import CARRIERS, Array, TensorSpec
+from app.tensors import BFLOAT16, Array, TensorSpec, dtype_name
 
 # Read while onnxruntime is imported: otherwise it keeps a device id and usage data under $HOME.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -116,15 +116,18 @@ class OrtEngine:
             raise EngineError(f"expected {expected} inputs and outputs, the graph has {actual}")
         return OrtSession(session, layout)
 
-    def wrap(self, array: Array, dtype: str) -> Any:
+    def wrap(self, array: Array) -> Any:
         """Makes a value of an array; numeric arrays are not copied.
 
         onnxruntime makes no values of strings, only runs on arrays of them, so these stay arrays.
         """
-        return _wrapped(array, dtype)
+        return _wrapped(array)
 
     def unwrap(self, value: Any) -> Array:
-        """Gives a value's content as an array; bfloat16 as `app.tensors.CARRIERS` says."""
+        """Gives a value's content as an array; numeric ones share its memory and keep it alive.
+
+        bfloat16 is copied.
+        """
         return _unwrapped(value)
 
     def size_bytes(self, value: Any) -> int:
@@ -204,11 +207,7 @@ class OrtSession:
         for name, weight in zip(self._weights, self._layout.weights, strict=True):
             raw = weights[weight.offset : weight.offset + weight.size_bytes]
             feeds[name] = _value_over(raw, weight.dtype, weight.shape)
-        outputs = self._session.run(self._outputs, feeds)
-        return [
-            _wrapped(array, spec.dtype)
-            for array, spec in zip(outputs, self._layout.outputs, strict=True)
-        ]
+        return [_wrapped(array) for array in self._session.run(self._outputs, feeds)]
 
     def _unbind(self, binding: ort.IOBinding) -> None:
         """A kept binding would keep the tensors of this run; clearing it would lose the weights."""
@@ -269,7 +268,10 @@ class WholeModel:
             EngineError: when onnxruntime refuses the inputs or a kernel fails.
         """
         types = {each.name: each.type for each in self._session.get_inputs()}
-        feeds = {name: _fed(array, types.get(name, "")) for name, array in inputs.items()}
+        feeds = {
+            name: _wrapped(array) if types.get(name) == _BFLOAT16 else array
+            for name, array in inputs.items()
+        }
         outputs = self._session.get_outputs()
         names = [each.name for each in outputs]
         try:
@@ -282,10 +284,6 @@ class WholeModel:
             raise EngineError(str(error)) from error
 
 
-def _fed(array: Array, value_type: str) -> Any:
-    return _wrapped(array, "bfloat16") if value_type == _BFLOAT16 else array
-
-
 def _as_values(feeds: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: ort.OrtValue.ortvalue_from_numpy(value) if isinstance(value, np.ndarray) else value
@@ -293,30 +291,32 @@ def _as_values(feeds: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _wrapped(array: Array, dtype: str) -> Any:
+def _wrapped(array: Array) -> Any:
+    dtype = dtype_name(array)
     if dtype == "string":
         return array
-    if dtype in CARRIERS:
-        element_type = _ELEMENT_TYPES[dtype]
-        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, element_type)
-    return ort.OrtValue.ortvalue_from_numpy(array)
+    if dtype != "bfloat16":
+        return ort.OrtValue.ortvalue_from_numpy(array)
+    bits = np.ascontiguousarray(array).reshape(array.shape).view(np.uint16)
+    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, _ELEMENT_TYPES[dtype])
 
 
 def _unwrapped(value: Any) -> Array:
     if isinstance(value, np.ndarray):
         return value
-    if value.data_type() != _BFLOAT16:
+    if not value.is_tensor() or value.data_type() != _BFLOAT16:
         array: Array = value.numpy()
         return array
     # onnxruntime makes no array of bfloat16, only tells where its bytes are.
     size_bytes = value.tensor_size_in_bytes()
     copy = ctypes.string_at(value.data_ptr(), size_bytes) if size_bytes else b""
-    return np.frombuffer(copy, CARRIERS["bfloat16"]).reshape(value.shape())
+    return np.frombuffer(copy, BFLOAT16).reshape(value.shape())
 
 
 def _value_over(raw: NDArray[np.uint8], dtype: str, shape: Sequence[int]) -> Any:
     """Makes a value over a weight's bytes without a copy."""
-    carrier = np.uint8 if dtype.startswith("float8") else np.dtype(CARRIERS.get(dtype, dtype))
+    # Of types that numpy doesn't have, onnxruntime takes the bits.
+    carrier = "uint8" if dtype.startswith("float8") else dtype.replace("bfloat16", "uint16")
     array = raw.view(carrier).reshape(shape)
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, _ELEMENT_TYPES[dtype])
 

@@ -6,7 +6,8 @@
     │   ├── PayloadTooLargeError                                         413
     │   └── UnsupportedMediaError                                        415
     ├── NotFoundError          no such model, version or route           404
-    ├── AuthenticationError    no or wrong credentials                   401, 403
+    ├── AuthenticationError    no or wrong credentials                   401
+    │   └── ForbiddenError     known, but without the right              403
     ├── BusyError              the queue is full                         503
     ├── BundleError            files on disk                             500, opaque
     │   ├── BundleFormatError
@@ -15,7 +16,8 @@
     ├── AttestationError       says which check failed and what to do
     └── ExecutionError         partition index and phase                 500, opaque
         ├── MemoryBudgetError
-        └── CancelledError     a deadline passed or the client left
+        └── CancelledError     nobody waits for the answer any more     504
+            └── DeadlineError  the timeout that the client gave passed
 
 They are translated in two places only: `app.server` turns them into HTTP
 statuses, `app.__main__` and the command lines in `tools` into exit statuses.
@@ -61,6 +63,10 @@ class NotFoundError(ApplianceError):
 
 class AuthenticationError(ApplianceError):
     """No or wrong credentials."""
+
+
+class ForbiddenError(AuthenticationError):
+    """Credentials that hold, without the right to do this."""
 
 
 class BusyError(ApplianceError):
@@ -134,3 +140,7 @@ class CancelledError(ExecutionError):
 
     def __init__(self, partition: int) -> None:
         super().__init__(partition, "run", "cancelled before it started")
+
+
+class DeadlineError(CancelledError):
+    """A request was given up because the timeout that its client gave had passed."""

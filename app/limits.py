@@ -28,6 +28,13 @@ copies while transparency is resolved are 192 MB, about what parsing the largest
 MAX_TENSOR_ELEMENTS: Final = 8 * MIB
 """Elements of one input tensor: 32 MiB as FP32, as much as a body may hold."""
 
+MAX_DECODED_BYTES: Final = 2 * MAX_BODY_BYTES
+"""What decoding adds to the bodies of all requests together: the largest body inflated, and its
+tensors copied because their place didn't suit the element type."""
+
+MAX_STRING_ELEMENTS: Final = 1 << 20
+"""Strings of one tensor: short ones take about 60 bytes each in memory, six on the wire."""
+
 MAX_TOP_K: Final = 100
 """Most labels that one classification may ask for."""
 
@@ -35,11 +42,45 @@ MAX_ID_CHARACTERS: Final = 256
 """Length of a request's id, which is sent back."""
 
 MAX_WAITING: Final = 64
-"""Requests that wait for one model; more are told to come back."""
+"""Requests that worker threads wait with at one model: one each, so the most workers there are."""
+
+MAX_BATCH: Final = 64
+"""Requests that may run together: one of each worker."""
+
+MAX_DELAY_US: Final = 1_000_000
+"""Longest that a request may be kept waiting for others to run with: a second is a mistake."""
+
+MAX_TIMEOUT_US: Final = 3_600_000_000
+"""Longest timeout that a request may ask for, an hour; a longer one counts as this."""
+
+# --- access -----------------------------------------------------------------------------------
+MAX_POLICY_BYTES: Final = 1 * MIB
+"""Access policy: 256 tenants with ten tokens each take half of it."""
+
+MAX_TENANTS: Final = 256
+"""Tenants of an access policy; each may have its own line in the queue."""
+
+MAX_CREDENTIALS_PER_TENANT: Final = 64
+"""API tokens of a tenant, and client certificates of a tenant."""
+
+# --- models -----------------------------------------------------------------------------------
+MAX_LOADED_MODELS: Final = 8
+"""Models that are loaded at a time: each takes threads of its own, and those are set aside when
+the image is built."""
+
+MAX_BUNDLES: Final = 256
+"""Bundles looked at in a bundle folder: 64 models of four versions."""
+
+DRAIN_TIMEOUT_S: Final = 30.0
+"""How long a new version that has no room beside the old one waits for its running requests."""
 
 # --- connections ------------------------------------------------------------------------------
 MAX_CONNECTIONS: Final = 512
 """Open connections; below RLIMIT_NOFILE's 1024 soft limit in Occlum."""
+
+MAX_SKIPPED_BYTES: Final = 1 * MIB
+"""Largest body of a refused request that is received and thrown away so that its connection can
+stay open: to decrypt it takes about as long as the handshake of a new one."""
 
 CONNECTION_BYTES: Final = 112 * KIB
 """Memory of an open connection beside its requests: Mbed TLS's two record buffers and state of
@@ -75,9 +116,18 @@ KEEP_ALIVE_S: Final = 75.0
 SHUTDOWN_TIMEOUT_S: Final = 10.0
 """How long running requests may take to finish when the server stops."""
 
+TICKET_KEY_S: Final = 3600.0
+"""How long keys of TLS session tickets are used: in TLS 1.2 one that is stolen opens what was
+recorded meanwhile, and nobody who resumes later than this saves much."""
+
 LINGER_S: Final = 2.0
 """How long a closed connection's input is thrown away, so that the last answer isn't lost to a
 reset: RFC 9112 §9.6."""
 
-MAX_QUEUED_REQUESTS: Final = 32
-"""Complete requests that wait for a worker; the next one is answered 503."""
+MAX_QUEUED_REQUESTS: Final = 256
+"""Complete requests of all tenants that wait for a worker; beyond it the tenant with the most is
+answered 503. They hold a connection each and no thread: half of MAX_CONNECTIONS."""
+
+MAX_QUEUED_PER_TENANT: Final = 128
+"""Complete requests of one tenant that wait: twice the 64 connections that load generators and
+gateways open by default."""

@@ -47,11 +47,12 @@ ITEM_BITS: Final[Mapping[str, int]] = {
 }
 """Bits of one element by dtype name; those below 8 are packed. Strings have no fixed size."""
 
-CARRIERS: Final[Mapping[str, str]] = {"bfloat16": "uint16"}
-"""Numpy has no bfloat16: its bits travel in arrays of another type."""
-
 MAX_RANK: Final = 32
 """Dimensions of a tensor: numpy's own former limit, far above any model's."""
+
+BFLOAT16: Final = np.dtype([("bfloat16", "<u2")])
+"""How arrays hold bfloat16, which numpy doesn't know: bits with a name of their own, so that they
+aren't taken for whole numbers. An array of a type that another package calls so does as well."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +75,8 @@ class TensorSpec:
         Raises:
             InputError: with the expected and the actual element type or shape.
         """
-        actual = "string" if tensor.dtype.kind in "OUS" else tensor.dtype.name
-        if actual != CARRIERS.get(self.dtype, self.dtype):
+        actual = dtype_name(tensor)
+        if actual != self.dtype:
             raise InputError(f"input {self.name!r}: expected {self.dtype}, got {actual}")
         if self.shape is None:
             return
@@ -119,6 +120,58 @@ class TensorSpec:
 def packed_bytes(dtype: str, elements: int) -> int:
     """Gives the size of so many elements without gaps, in bytes; 0 for strings."""
     return -(-elements * ITEM_BITS[dtype] // 8)
+
+
+def numpy_dtype(dtype: str) -> np.dtype[np.void] | np.dtype[np.generic]:
+    """Gives numpy's type for the name of an element type, little-endian.
+
+    Raises:
+        TypeError: for numbers below 8 bits and floats of 8, which numpy doesn't have.
+    """
+    if dtype == "bfloat16":
+        return BFLOAT16
+    return np.dtype(object) if dtype == "string" else np.dtype(dtype).newbyteorder("<")
+
+
+def dtype_name(tensor: Array) -> str:
+    """Gives the name of an array's element type, as `TensorSpec.dtype` has it."""
+    if tensor.dtype == BFLOAT16:
+        return "bfloat16"
+    return "string" if tensor.dtype.kind in "OUS" else tensor.dtype.name
+
+
+def widened(tensor: Array) -> Array:
+    """Gives bfloat16 as float32 of the same values, and every other array as it is."""
+    if dtype_name(tensor) != "bfloat16":
+        return tensor
+    bits = np.ascontiguousarray(tensor).view(np.uint16).astype(np.uint32) << np.uint32(16)
+    return bits.view(np.float32).reshape(tensor.shape)
+
+
+def check_inputs(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> None:
+    """Checks that a request has exactly a model's inputs, of their element types and shapes.
+
+    Raises:
+        InputError: with what was expected and what came.
+    """
+    names = {spec.name for spec in specs}
+    if names != inputs.keys():
+        raise InputError(f"expected the inputs {sorted(names)}, got {sorted(inputs)}")
+    for spec in specs:
+        spec.check(inputs[spec.name])
+    _check_dimensions(specs, inputs)
+
+
+def _check_dimensions(specs: Sequence[TensorSpec], inputs: Mapping[str, Array]) -> None:
+    """A symbolic dimension has one size in all inputs of a request."""
+    sizes: dict[str, int] = {}
+    for spec in specs:
+        for dimension, size in zip(spec.shape or (), inputs[spec.name].shape, strict=False):
+            if isinstance(dimension, str) and sizes.setdefault(dimension, size) != size:
+                raise InputError(
+                    f"input {spec.name!r}: dimension {dimension!r} is {size} here and "
+                    f"{sizes[dimension]} in another input"
+                )
 
 
 def read_spec(fields: Fields) -> TensorSpec:

@@ -12,8 +12,6 @@ from numpy.typing import NDArray
 from app.card import ModelCard, Preprocessing
 from app.loading import Load
 from app.manifest import PartitionLayout
-from app.runner import Runner
-from app.serving import Catalogue, ServedModel
 from app.tensors import Array, TensorSpec
 
 Compute = Callable[[Mapping[str, Array]], dict[str, Array]]
@@ -151,7 +149,7 @@ class RecordingEngine:
         self.reader.events.append(("open", int(graph)))
         return RecordingSession(self, int(graph))
 
-    def wrap(self, array: Array, dtype: str) -> Any:
+    def wrap(self, array: Array) -> Any:
         """See `app.runner.Engine`."""
         return array
 
@@ -202,18 +200,6 @@ PICTURE_CARD = ModelCard(
 """A model for the classify route."""
 
 
-def serve(
-    model_id: str, card: ModelCard, compute: Compute, budget_bytes: int = 1 << 20
-) -> tuple[ServedModel, MemoryReader]:
-    """Makes a served model of one partition, and the reader whose events tell what it did."""
-    names = [each.name for each in card.inputs]
-    wiring = layout(card.inputs, card.outputs, names)
-    reader = MemoryReader([FakePartition(wiring, b"weights", compute)])
-    runner = Runner(reader, RecordingEngine(reader), budget_bytes, card.inputs, card.outputs)
-    reader.events.clear()
-    return ServedModel(model_id, 1, card, runner), reader
-
-
 def brightness(values: Mapping[str, Array]) -> dict[str, Array]:
     """Scores a picture's darkness and lightness."""
     light = values["image"].mean(axis=(1, 2, 3))
@@ -223,11 +209,3 @@ def brightness(values: Mapping[str, Array]) -> dict[str, Array]:
 def plus_count(values: Mapping[str, Array]) -> dict[str, Array]:
     """Adds `count` to `x`."""
     return {"y": values["x"] + np.float32(values["count"][0])}
-
-
-def catalogue() -> tuple[Catalogue, dict[str, MemoryReader]]:
-    """Serves both cards, as "sums" and "shades"."""
-    sums, sums_reader = serve("sums", TENSOR_CARD, plus_count)
-    shades, shades_reader = serve("shades", PICTURE_CARD, brightness)
-    models = {"sums": sums, "shades": shades}
-    return Catalogue(models), {"sums": sums_reader, "shades": shades_reader}

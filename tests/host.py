@@ -68,7 +68,7 @@ class Host:
             owner, minimum_version: as configured for it.
             model_key: content of the key's file; None for no file.
             model_id: as configured; it names the key's file too.
-            change: replaces fields of the configuration.
+            change: replaces fields of the configuration; None takes one out.
         """
         found = Start()
         self._record(found)
@@ -78,7 +78,8 @@ class Host:
             (keys / f"{model_id}.key").write_bytes(model_key)
         config = self.folder / "config.json"
         model = self.model(bundle, owner=owner, minimum_version=minimum_version, model_id=model_id)
-        config.write_text(json.dumps({**_config(keys, model), **(change or {})}))
+        content = {**_config(keys, model), **(change or {})}
+        config.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
         found.status = appliance.main(["--config", str(config)])
         found.announced, found.said = self.capsys.readouterr()
         return found
@@ -107,7 +108,7 @@ class Host:
             return original(engine, graph, layout)
 
         class Listener:
-            def __init__(self, *_: object) -> None:
+            def __init__(self, *_: object, **__: object) -> None:
                 found.listening = True
 
             def bind(self) -> tuple[str, int]:
@@ -120,6 +121,7 @@ class Host:
         self.monkeypatch.setattr(OrtEngine, "open", open_)
         self.monkeypatch.setattr(appliance, "ApplianceServer", Listener)
         self.monkeypatch.setattr("signal.signal", lambda *_: None)
+        self.monkeypatch.setattr("app.server.logs.set_up", lambda *_: None)  # it is the process's
 
 
 _ORIGINAL_OPEN = OrtEngine.open
@@ -136,4 +138,5 @@ def _config(keys: Path, model: dict[str, object]) -> dict[str, object]:
         "budget_bytes": 16 << 20,
         "workers": 1,
         "inference_threads": 1,
+        "insecure_open_access": True,
     }

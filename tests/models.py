@@ -11,7 +11,7 @@ import onnx
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from app.tensors import Array
+from app.tensors import BFLOAT16, Array
 from tests.graph import FLOAT, OPSET, WIDTH, Graph
 from tests.unusual_models import UNUSUAL
 
@@ -338,7 +338,7 @@ def inputs_for(model: onnx.ModelProto, batch: int = 2, seed: int = 1) -> dict[st
 def _random_array(element_type: int, shape: list[int], rng: np.random.Generator) -> Array:
     dtype = helper.tensor_dtype_to_np_dtype(element_type)
     if element_type == TensorProto.BFLOAT16:
-        return rng.standard_normal(shape).astype(dtype).view(np.uint16)
+        return rng.standard_normal(shape).astype(dtype).view(BFLOAT16)
     if element_type == TensorProto.STRING:
         return rng.choice(np.array(["ja", "nein", "ж"], dtype=object), shape)
     if dtype.kind == "f":

@@ -6,7 +6,8 @@
     ├── AccuracyError          partitions and whole model disagree
     ├── BenchmarkError         a measurement couldn't be taken, or its file can't be read
     ├── ImageBuildError        the image can't be built; lists every problem
-    └── KeyPolicyError         a key or a policy for keys can't be used
+    ├── KeyPolicyError         a key or a policy for keys can't be used
+    └── AccessPolicyError      a change of an access policy can't be made
 
 The command lines turn each of them into an exit status.
 """
@@ -70,6 +71,22 @@ class ImageBuildError(ApplianceError):
 
 class KeyPolicyError(ApplianceError):
     """A key, or the policy that says who may have it, can't be used."""
+
+
+class AccessPolicyError(ApplianceError):
+    """A change of who may use the appliance can't be made; nothing was written."""
+
+
+class ServingError(ApplianceError):
+    """A running appliance can't be reached, isn't the trusted one, or refused.
+
+    Attributes:
+        status: the HTTP status of a refusal; None when there was no answer to trust.
+    """
+
+    def __init__(self, message: str, status: int | None = None) -> None:
+        self.status = status
+        super().__init__(message)
 
 
 def _mib(size_bytes: int) -> str:

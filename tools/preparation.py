@@ -17,7 +17,7 @@ import numpy as np
 from app.cpu import ANY, this_cpu
 from app.engine import EngineError, WholeModel, optimize
 from app.limits import KIB, MIB
-from app.tensors import CARRIERS, Array, TensorSpec
+from app.tensors import Array, TensorSpec, numpy_dtype
 from tools.errors import ModelError
 from tools.graph.detached import inner_outputs, shapes_as_outputs
 from tools.graph.load import Model, load_model, load_optimized
@@ -265,4 +265,4 @@ def _planned_shape(spec: TensorSpec, dimensions: Mapping[str, int]) -> list[int]
 def _example(dtype: str, shape: Sequence[int]) -> Array:
     if dtype == "string":
         return np.full(shape, "", dtype=object)
-    return np.zeros(shape, dtype=CARRIERS.get(dtype, dtype))
+    return np.zeros(shape, numpy_dtype(dtype))

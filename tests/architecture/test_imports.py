@@ -12,19 +12,20 @@ from tests.architecture.imports import ROOT, imports, inner_imports, modules, ou
 
 ROWS: Final = (
     ("app", "app.cpu", "app.errors", "app.limits", "app.fields", "app.runtime", "app.loading"),
-    ("app.tensors", "app.schedule", "app.ledger"),
+    ("app.tensors", "app.schedule", "app.ledger", "app.batch"),
     ("app.objects", "app.card"),
     ("app.manifest",),
     ("app.bundle", "app.keys", "app.engine", "app.stream", "app.config", "app.pictures"),
-    ("app.runner",),
-    ("app.serving",),
+    ("app.runner", "app.audit"),
+    ("app.access.*",),
+    ("app.serving.*",),
     ("app.server.*",),
     ("app.__main__",),
     ("tools", "tools.errors", "tools.sizes", "tools.files", "tools.launcher"),
     ("tools.command_line", "tools.planner.*"),
     ("tools.graph.*", "tools.figures.*", "tools.report.*"),
-    ("tools.model_folder", "tools.preparation"),
-    ("tools.bundling.*",),
+    ("tools.model_folder", "tools.preparation", "tools.access_policy"),
+    ("tools.bundling.*", "tools.serving_client.*"),
     ("tools.accuracy.*", "tools.image.*", "tools.training.*"),
     ("tools.zoo.*",),
     ("tools.bench.*",),
@@ -41,6 +42,7 @@ OWNERS: Final = {
     "flask": ("app.server",),
     "werkzeug": ("app.server",),
     "cheroot": ("app.server",),
+    "prometheus_client": ("app.server.metrics", "app.server.routes.metrics"),
     "mbedtls": ("app.server", "tools.bench.naive"),
     "PIL": ("app.pictures", "tools.training"),
     "torch": ("tools.training",),
@@ -120,6 +122,7 @@ def test_app_never_imports_tools() -> None:
 def test_runner_imports_neither_bundle_nor_engine() -> None:
     """It says as protocols what it needs; the composition root supplies it."""
     known = {
+        "app.batch",
         "app.errors",
         "app.ledger",
         "app.loading",

@@ -33,6 +33,13 @@ def test_wheel_holds_app_and_nothing_else(wheel: list[str]) -> None:
     assert code == {str(path.relative_to(ROOT)) for path in modules("app").values()}
 
 
+def test_wheel_holds_the_page(wheel: list[str]) -> None:
+    page = ROOT / "app" / "server" / "page"
+    files = {str(path.relative_to(ROOT)) for path in page.iterdir() if path.is_file()}
+    assert {f"app/server/page/{name}" for name in ("index.html", "script.js", "style.css")} < files
+    assert files <= set(wheel)
+
+
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_folders_explain_themselves(folder: str) -> None:
     text = (ROOT / folder / "README.md").read_text(encoding="utf-8")

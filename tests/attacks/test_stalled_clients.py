@@ -28,6 +28,8 @@ from tests.unit.app.server.clients import (
     until,
 )
 
+pytestmark = pytest.mark.usefixtures("tls_library")
+
 # --- silence and slowness ------------------------------------------------------------------------
 
 

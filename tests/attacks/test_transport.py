@@ -35,6 +35,8 @@ from tests.unit.app.server.clients import (
     until,
 )
 
+pytestmark = pytest.mark.usefixtures("tls_library")
+
 
 def ended(client: socket.socket) -> bool:
     """Whether the server closes without a byte of an HTTP answer."""
@@ -67,35 +69,6 @@ def test_curl_verifies_the_certificate_and_refuses_another(
         ["curl", "--silent", f"https://localhost:{port}/"], capture_output=True, check=False
     )
     assert unknown.returncode == 60
-
-
-@pytest.mark.parametrize("option", ["-tls1", "-tls1_1", "-tls1_3"])
-def test_openssl_gets_no_other_version_than_1_2(server: ApplianceServer, option: str) -> None:
-    assert "Cipher is (NONE)" in s_client(server, option, "-cipher", "ALL:@SECLEVEL=0")
-    assert "Protocol  : TLSv1.2" in s_client(server, "-tls1_2")
-    assert_serves(server)
-
-
-@pytest.mark.parametrize(
-    "suite",
-    ["AES256-GCM-SHA384", "ECDHE-ECDSA-AES256-SHA384", "DHE-RSA-AES128-GCM-SHA256", "aNULL", "PSK"],
-)
-def test_openssl_gets_no_weak_suite(server: ApplianceServer, suite: str) -> None:
-    shown = s_client(server, "-tls1_2", "-cipher", f"{suite}:@SECLEVEL=0")
-    assert "Cipher is (NONE)" in shown
-    assert_serves(server)
-
-
-def s_client(server: ApplianceServer, *options: str) -> str:
-    host, port = server.address
-    done = subprocess.run(
-        ["openssl", "s_client", "-connect", f"{host}:{port}", *options],
-        input=b"",
-        capture_output=True,
-        check=False,
-        timeout=WATCHDOG_S,
-    )
-    return done.stdout.decode() + done.stderr.decode()
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1, ssl.TLSVersion.TLSv1_1])

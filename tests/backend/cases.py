@@ -15,6 +15,7 @@ import onnx_ir as ir
 from onnx import numpy_helper
 from onnx.backend.test.loader import load_model_tests
 
+from app.tensors import BFLOAT16
 from tools.graph.summary import EXCHANGED, dtype_name
 
 KINDS: Final = ("node", "simple", "pytorch-converted", "pytorch-operator")
@@ -80,12 +81,14 @@ def _stored(folder: Path, kind: str) -> list[Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Gives an array as the appliance takes it: bfloat16 as its bits, see `app.tensors`."""
+    """Gives an array as the appliance takes it: see `app.tensors.BFLOAT16`."""
     if value is None or isinstance(value, list):
         return value
     array = numpy_helper.to_array(value) if isinstance(value, onnx.TensorProto) else value
     array = np.asarray(array)
-    return array.view(np.uint16) if array.dtype.name == "bfloat16" else array
+    if array.dtype.name != "bfloat16":
+        return array
+    return np.ascontiguousarray(array).view(BFLOAT16).reshape(array.shape)
 
 
 def _is_exchangeable(info: onnx.ValueInfoProto) -> bool:

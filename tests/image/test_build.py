@@ -125,6 +125,8 @@ def test_build_script_explains_itself() -> None:
     assert shown.returncode == 0
     for option in ("--bundle", "--sign-key", "--insecure-key-folder", "--mode", "--port"):
         assert option in shown.stdout
+    for option in ("--access-policy", "--insecure-open-access", "--tls-library"):
+        assert option in shown.stdout
 
 
 @pytest.mark.parametrize(

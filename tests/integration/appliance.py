@@ -80,6 +80,7 @@ def prepare(folder: Path, **changes: object) -> Path:
         "budget_bytes": model.plan.budget_bytes,
         "workers": 2,
         "inference_threads": 1,
+        "insecure_open_access": True,
     }
     path = folder / "config.json"
     path.write_text(json.dumps({**config, **changes}))

@@ -264,6 +264,7 @@ def test_ctrl_c_keeps_the_models_before(
         (["--url", "https://localhost:1"], "--url and --cacert belong together"),
         (["--cacert", "c.pem"], "--url and --cacert belong together"),
         (["--url", "http://localhost:1", "--cacert", "c.pem"], "expected https://HOST:PORT"),
+        (["--token-file", "token"], "--token-file needs --url"),
         (["--max-drop", "1%"], "need --data"),
         (["--reference", "m.onnx"], "need --data"),
         (["--data", "d", "--max-drop", "0.5"], "expected a percentage from 0% to 100%"),

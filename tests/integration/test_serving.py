@@ -10,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tritonclient.http import InferenceServerClient, InferInput
 
 from app.engine import WholeModel
+from app.server.oip.metadata import EXTENSIONS
 from tests.integration.appliance import DIGITS, ROOT, Appliance, infer_body, prepare, running
 from tools.accuracy.ladder import TOLERANCE
+from tools.serving_client import ServingClient, Trust
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +26,9 @@ def appliance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Appliance]:
 
 
 def test_the_server_says_what_it_is(appliance: Appliance) -> None:
-    assert appliance.curl("/v2").body == {"name": "cloister", "version": "0.1.0", "extensions": []}
+    said = appliance.curl("/v2").body
+    assert (said["name"], said["version"]) == ("cloister", "0.1.0")
+    assert said["extensions"] == list(EXTENSIONS)
     assert appliance.curl("/v2/health/ready").status == 200
     metadata = appliance.curl("/v2/models/digits/versions/1").body
     assert metadata["inputs"] == [{"name": "image", "datatype": "FP32", "shape": [-1, 1, 32, 32]}]
@@ -39,6 +44,8 @@ def test_every_sample_is_classified_as_labelled(appliance: Appliance, picture: P
     assert answer.body["labels"][0]["index"] == labels[picture.name]
     assert [each["index"] for each in answer.body["timing"]["partitions"]] == [0, 1, 2, 3, 4]
     assert answer.body["runtime"] == "process"
+    memory = answer.body["memory"]
+    assert 0 < memory["peak_bytes"] <= memory["budget_bytes"]
 
 
 def test_a_raw_picture_gives_the_same_answer_as_a_form(appliance: Appliance) -> None:
@@ -62,6 +69,28 @@ def test_tensors_through_tls_equal_the_whole_model(appliance: Appliance, tmp_pat
     actual = np.array(output["data"], dtype=np.float32).reshape(output["shape"])
     expected = WholeModel(DIGITS / "model.onnx", "none").run(inputs)[output["name"]]
     np.testing.assert_allclose(actual, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
+
+
+def test_tritonclient_and_our_client_get_what_the_whole_model_computes(
+    appliance: Appliance,
+) -> None:
+    """As bytes, both ways: the same from both, to the last bit."""
+    picture = np.random.default_rng(6).standard_normal((1, 1, 32, 32), dtype=np.float32)
+    triton = InferenceServerClient(
+        appliance.url.removeprefix("https://"),
+        ssl=True,
+        ssl_options={"ca_certs": str(appliance.certificate)},
+    )
+    image = InferInput("image", list(picture.shape), "FP32").set_data_from_numpy(picture)
+    first = triton.infer("digits", [image]).as_numpy("logits")
+    triton.close()
+    with ServingClient(appliance.url, Trust(ca_file=appliance.certificate)) as client:
+        second = client.infer("digits", {"image": picture}).outputs["logits"]
+        assert client.metadata("digits")["versions"] == ["1"]
+        assert client.statistics("digits")[0]["inference_count"] >= 2
+    expected = WholeModel(DIGITS / "model.onnx", "none").run({"image": picture})["logits"]
+    assert first.tobytes() == second.tobytes()
+    np.testing.assert_allclose(first, expected, rtol=0, atol=TOLERANCE * np.abs(expected).max())
 
 
 def test_a_batch_beyond_the_budget_is_refused_and_the_next_request_served(

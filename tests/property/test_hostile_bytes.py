@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import zlib
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -18,7 +20,9 @@ from app.errors import BundleFormatError, ConfigError, InputError
 from app.fields import FieldError, parse_json
 from app.manifest import parse_manifest, parse_structure
 from app.pictures import picture_tensor
-from app.server.protocol import decode_request
+from app.server.oip.compression import inflate
+from app.server.oip.datatypes import DATATYPES
+from app.server.oip.request import decode_request, read_header_bytes
 from tests import fakes
 from tools.errors import ModelError
 from tools.planner.plan import read_plan
@@ -71,6 +75,14 @@ REQUEST: dict[str, object] = {
         {"name": "count", "datatype": "INT64", "shape": [1], "data": [1]},
     ],
     "outputs": [{"name": "y"}],
+}
+BINARY_REQUEST: dict[str, object] = {
+    "parameters": {"binary_data_output": True, "priority": 1, "timeout": 1},
+    "inputs": [
+        {"name": "x", "datatype": "FP32", "shape": [1, 4], "parameters": {"binary_data_size": 16}},
+        {"name": "count", "datatype": "INT64", "shape": [1], "parameters": {"binary_data_size": 8}},
+    ],
+    "outputs": [{"name": "y", "parameters": {"binary_data": True, "classification": 2}}],
 }
 CONFIG: dict[str, object] = {
     "format": 1,
@@ -133,6 +145,8 @@ def test_right_texts_are_right() -> None:
     parse_manifest(json.dumps(MANIFEST).encode())
     parse_structure(_packed(json.dumps(LAYOUT).encode()), 128)
     decode_request(json.dumps(REQUEST).encode(), fakes.TENSOR_CARD)
+    head = json.dumps(BINARY_REQUEST).encode()
+    decode_request(head + bytes(24), fakes.TENSOR_CARD, len(head))
     assert _config(json.dumps(CONFIG).encode()) is None
 
 
@@ -161,6 +175,52 @@ def test_request(raw: bytes) -> None:
         decode_request(raw, fakes.TENSOR_CARD)
     except InputError as error:
         assert 0 < len(str(error)) < 1000
+
+
+@settings(max_examples=300)
+@given(BYTES | almost(BINARY_REQUEST), st.binary(max_size=40), st.integers(-4, 4))
+def test_request_with_binary_data(head: bytes, tensors: bytes, shift: int) -> None:
+    raw = head + tensors
+    try:
+        size = read_header_bytes(str(len(head) + shift), len(raw))
+        decode_request(raw, fakes.TENSOR_CARD, size)
+    except InputError as error:
+        assert 0 < len(str(error)) < 1000
+
+
+@settings(max_examples=200)
+@given(st.sampled_from(sorted(DATATYPES)), st.binary(max_size=40))
+def test_raw_tensor(dtype: str, raw: bytes) -> None:
+    """Strings too, which the raw form doesn't have."""
+    card = replace(fakes.TENSOR_CARD, inputs=(fakes.spec("x", "n", dtype=dtype),))
+    tensor = {
+        "name": "x",
+        "datatype": DATATYPES[dtype],
+        "shape": [len(raw) // 6],
+        "parameters": {"binary_data_size": len(raw)},
+    }
+    head = json.dumps({"inputs": [tensor]}).encode()
+    for body, size in ((raw, 0), (head + raw, len(head))):
+        try:
+            decode_request(body, card, size)
+        except InputError as error:
+            assert 0 < len(str(error)) < 1000
+
+
+@settings(max_examples=200)
+@given(
+    st.binary(max_size=200).map(gzip.compress) | st.binary(max_size=64),
+    st.lists(st.tuples(st.integers(0, 300), st.integers(0, 255)), max_size=3),
+    st.sampled_from(["gzip", "deflate", "identity", "br", ""]),
+)
+def test_compressed_body(raw: bytes, changes: list[tuple[int, int]], encoding: str) -> None:
+    spoilt = bytearray(raw)
+    for place, value in changes if raw else ():
+        spoilt[place % len(spoilt)] = value
+    try:
+        inflate(bytes(spoilt), encoding, 100)
+    except InputError as error:
+        assert 0 < len(str(error)) < 200
 
 
 @settings(max_examples=200)

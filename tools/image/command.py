@@ -9,6 +9,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.access.policy import read_policy
+from app.config import TLS_LIBRARIES
 from tools.command_line import DONE, run
 from tools.errors import ImageBuildError
 from tools.image.instance import STATUS_FILE, Instance
@@ -61,6 +63,29 @@ def _parser() -> argparse.ArgumentParser:
         help="development: model keys as files that the host can read",
     )
     add("--owner-public-key", type=Path, metavar="FILE", help="who signs the bundles (owner.pub)")
+    add(
+        "--access-policy",
+        type=Path,
+        metavar="FILE",
+        help="who may do what, made by tools/access.py; without it only health is served",
+    )
+    add(
+        "--insecure-open-access",
+        action="store_true",
+        help="everybody who reaches the port may ask, instead of a policy",
+    )
+    add(
+        "--tls-library",
+        choices=TLS_LIBRARIES,
+        default=TLS_LIBRARIES[0],
+        help="TLS 1.2 on Mbed TLS, or 1.2 and 1.3 on the Python interpreter's OpenSSL; default: "
+        f"{TLS_LIBRARIES[0]}",
+    )
+    add(
+        "--log-requests",
+        action="store_true",
+        help="leave a line in the log, which the host reads, for every request",
+    )
     add("--sign-key", type=Path, metavar="PEM", help="key that signs the enclave; made if missing")
     add(
         "--mode",
@@ -137,6 +162,10 @@ def request_of(arguments: argparse.Namespace) -> BuildRequest:
         budget_bytes=arguments.budget,
         output=arguments.output,
         sign_key=arguments.sign_key or BUILD / "signing" / "enclave.pem",
+        access_policy=arguments.access_policy,
+        log_requests=arguments.log_requests,
+        insecure_open_access=arguments.insecure_open_access,
+        tls_library=arguments.tls_library,
     )
     if problems := request.problems():
         raise ImageBuildError("arguments", problems)
@@ -159,6 +188,7 @@ def build(request: BuildRequest) -> None:
     """
     served = request.served()
     request.check_served(served)
+    _check_access(request)
     stage = BUILD / "python"
     stage_python(stage / "python-occlum", BUILD / "wheels", _say)
     os.environ[PYTHON_VARIABLE] = str(stage)
@@ -178,6 +208,14 @@ def build(request: BuildRequest) -> None:
 
 def _say(line: str) -> None:
     print(f"build.sh: {line}", flush=True)
+
+
+def _check_access(request: BuildRequest) -> None:
+    """Finds out now what would keep the app from starting, or from serving anything."""
+    if request.access_policy is not None:
+        read_policy(request.access_policy)
+    elif not request.insecure_open_access:
+        _say("note: no --access-policy, so only health will be served")
 
 
 def _instance(folder: Path, occlum: Path | None) -> Instance:

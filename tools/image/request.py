@@ -11,6 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from app.bundle import BundleReader, read_manifest
+from app.config import TLS_LIBRARIES
 from app.errors import BundleError
 from tools.errors import ImageBuildError
 from tools.image.bundle_facts import BundleFacts, read_bundle_facts
@@ -20,6 +21,9 @@ BUNDLES = "/opt/cloister/bundles"
 
 BUNDLE_FOLDER = "/host"
 """Where a folder of bundles on the host is seen."""
+
+ACCESS_POLICY = "/etc/cloister/access.json"
+"""Where the access policy stands, measured with the image."""
 
 KEY_FOLDER = "/run/keys"
 INSECURE_KEY_FOLDER = "/run/insecure-keys"
@@ -54,6 +58,10 @@ class BuildRequest:
             of those that are known counts when it is larger.
         output: the instance folder.
         sign_key: PEM file; made when it doesn't exist.
+        access_policy: file that says who may do what; it becomes part of the image.
+        insecure_open_access: everybody may ask, instead of a policy.
+        tls_library: one of `app.config.TLS_LIBRARIES`.
+        log_requests: every request leaves a line in the log.
     """
 
     bundle: Path | None
@@ -69,6 +77,10 @@ class BuildRequest:
     budget_bytes: int
     output: Path
     sign_key: Path
+    access_policy: Path | None = None
+    insecure_open_access: bool = False
+    tls_library: str = TLS_LIBRARIES[0]
+    log_requests: bool = False
 
     def problems(self) -> list[str]:
         """Every reason not to start."""
@@ -87,6 +99,10 @@ class BuildRequest:
             found.append("a bundle needs --owner-public-key: the app checks who signed it")
         if self.production and self.insecure_key_folder is not None:
             found.append("--production and --insecure-key-folder exclude each other")
+        if self.access_policy is not None and self.insecure_open_access:
+            found.append("--access-policy and --insecure-open-access exclude each other")
+        if self.production and self.insecure_open_access:
+            found.append("--production and --insecure-open-access exclude each other")
         if self.production and self.mode != "HW":
             found.append("--production needs --mode HW")
         return found
@@ -161,25 +177,41 @@ class BuildRequest:
             if self.insecure_key_folder is not None
             else {"key_folder": KEY_FOLDER}
         )
+        access: dict[str, Any] = {"insecure_open_access": True} if self.insecure_open_access else {}
+        if self.access_policy is not None:
+            access = {"access_policy": ACCESS_POLICY}
         return {
             "format": 1,
             "sgx_mode": self.mode,
             "production": self.production,
             "listen": {"host": "0.0.0.0", "port": self.port, "names": list(self.names)},  # noqa: S104 - a server in its own box
-            "models": [
-                {
-                    "id": bundle.facts.model_id,
-                    "bundle": bundle.place,
-                    "minimum_version": bundle.facts.version,
-                    "owner_public_key": owner,
-                }
-                for bundle in served
-            ],
+            "models": self._models(served, owner),
+            **({"bundle_folder": BUNDLE_FOLDER} if self.bundle_folder is not None else {}),
             **keys,
+            **access,
+            "tls_library": self.tls_library,
+            "log_requests": self.log_requests,
             "budget_bytes": self.budget_of(served),
             "workers": self.workers,
             "inference_threads": self.inference_threads,
         }
+
+    def _models(self, served: list[ServedBundle], owner: str) -> list[dict[str, Any]]:
+        """One entry per model; a bundle in the folder is found there by its manifest."""
+        found: dict[str, dict[str, Any]] = {}
+        for bundle in served:
+            entry = found.setdefault(
+                bundle.facts.model_id,
+                {
+                    "id": bundle.facts.model_id,
+                    "minimum_version": bundle.facts.version,
+                    "owner_public_key": owner,
+                },
+            )
+            entry["minimum_version"] = min(entry["minimum_version"], bundle.facts.version)
+            if bundle.source == self.bundle:
+                entry["bundle"] = bundle.place
+        return list(found.values())
 
 
 def _bundle_name(path: Path) -> str:

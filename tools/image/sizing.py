@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from app.limits import (
     CONNECTION_BYTES,
     JSON_EXPANSION,
-    MAX_BODY_BYTES,
     MAX_BUFFERED_BYTES,
     MAX_CONNECTIONS,
+    MAX_DECODED_BYTES,
     MAX_JSON_BYTES,
+    MAX_LOADED_MODELS,
     MAX_PICTURE_PIXELS,
     MIB,
 )
+from app.schedule import LANES
 from tools.image.occlum_sizes import format_size
 
 PYTHON_STACK_BYTES = 200 * MIB
@@ -44,8 +46,8 @@ also hold a copy of an executable while that is started."""
 KERNEL_STACK_BYTES = 1 * MIB
 """LibOS stack per thread, the value of Occlum's template."""
 
-LOOP_THREADS = 4
-"""The event loop, one that loads partitions ahead, and two for libraries that start their own."""
+LOOP_THREADS = 3
+"""The event loop, and two for libraries that start their own."""
 
 SPARE_THREADS = 12
 """Occlum frees a thread's slot only a little after the thread ends."""
@@ -102,20 +104,28 @@ class Sizes:
 
 
 def derive_sizes(
-    budget_bytes: int, workers: int, inference_threads: int, bundle_files_bytes: int = 0
+    budget_bytes: int,
+    workers: int,
+    inference_threads: int,
+    bundle_files_bytes: int = 0,
+    *,
+    models: int = 1,
 ) -> Sizes:
     """Adds up what the app needs.
 
     Args:
-        budget_bytes: largest budget of the models that are served.
+        budget_bytes: what all models may have together.
         workers: request threads.
         inference_threads: threads of one onnxruntime session.
         bundle_files_bytes: largest file that is mapped rather than read; Occlum reads a mapping in.
+        models: bundles that may be loaded; the app loads `MAX_LOADED_MODELS` of them at a time.
     """
+    loaders = min(models, MAX_LOADED_MODELS) * (LANES - 1)
     threads = (
         Line("workers", workers, "request threads, each may wait in a model"),
         Line("inference", inference_threads, "threads of one session"),
-        Line("loop", LOOP_THREADS, "event loop, loading ahead, libraries"),
+        Line("loaders", loaders, "loading weights ahead, for each loaded model"),
+        Line("loop", LOOP_THREADS, "event loop, libraries"),
         Line("spare", SPARE_THREADS, "a slot is free only a little after its thread ended"),
     )
     thread_count = sum(line.amount for line in threads)
@@ -126,7 +136,7 @@ def derive_sizes(
         Line("engine", ENGINE_BYTES, "onnxruntime beside weights and tensors"),
         Line("budget", budget_bytes, "weights, boundary tensors and workspace of the plan"),
         Line("mapped", bundle_files_bytes, "files are read in whole when they are mapped"),
-        Line("requests", MAX_BUFFERED_BYTES + MAX_BODY_BYTES, "bodies held, and a copy of one"),
+        Line("requests", MAX_BUFFERED_BYTES + MAX_DECODED_BYTES, "bodies held, and decoded"),
         Line("connections", MAX_CONNECTIONS * CONNECTION_BYTES, "TLS state and records"),
         Line("decoding", decoding_bytes, "one JSON or picture at a time, the larger of both"),
         Line("stacks", thread_count * THREAD_STACK_BYTES, "threads × default_stack_size"),

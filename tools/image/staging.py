@@ -10,7 +10,7 @@ from typing import Any
 from tools.files import write_file
 from tools.image.instance import Instance
 from tools.image.policy import SIZING_KEY, read_configuration
-from tools.image.request import CONFIGURATION, BuildRequest, ServedBundle
+from tools.image.request import ACCESS_POLICY, CONFIGURATION, BuildRequest, ServedBundle
 from tools.image.sizing import Sizes, derive_sizes
 from tools.launcher import ROOT
 
@@ -31,6 +31,8 @@ def stage_rootfs(request: BuildRequest, served: list[ServedBundle], folder: Path
     place.parent.mkdir(parents=True)
     text = json.dumps(request.configuration(served), indent=2) + "\n"
     place.write_text(text, encoding="utf-8")
+    if request.access_policy is not None:
+        shutil.copyfile(request.access_policy, rootfs / ACCESS_POLICY.lstrip("/"))
     for mount in request.host_folders():
         (rootfs / mount.lstrip("/")).mkdir(parents=True)
     for bundle in served:
@@ -46,8 +48,14 @@ def sizes_for(request: BuildRequest, served: list[ServedBundle]) -> Sizes:
         (path.stat().st_size for b in served for path in b.source.rglob("*") if path.is_file()),
         default=0,
     )
+    # In a bundle folder further versions may arrive, each with its weights loaded beside the last.
+    may_grow = request.bundle_folder is not None
     return derive_sizes(
-        request.budget_of(served), request.workers, request.inference_threads, largest_file
+        request.budget_of(served),
+        request.workers,
+        request.inference_threads,
+        largest_file,
+        models=2 * len(served) if may_grow else len(served),
     )
 
 

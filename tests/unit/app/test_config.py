@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
-from app.config import MAX_CONFIG_BYTES, Config, read_config
+from app.config import MAX_CONFIG_BYTES, TLS_LIBRARIES, Config, TlsFiles, read_config
 from app.errors import ConfigError
+from app.limits import MAX_BATCH, MAX_DELAY_US
+from app.server.tls.libraries import LIBRARIES
 from tests.property.test_hostile_bytes import CONFIG
 
 
@@ -20,7 +22,8 @@ def read(tmp_path: Path, change: dict[str, Any], root: Path = Path("/")) -> Conf
 
 def model(**change: object) -> list[object]:
     owner = "A" * 43 + "="
-    return [{"id": "m", "bundle": "/b", "minimum_version": 1, "owner_public_key": owner, **change}]
+    entry = {"id": "m", "bundle": "/b", "minimum_version": 1, "owner_public_key": owner, **change}
+    return [{name: value for name, value in entry.items() if value is not None}]
 
 
 @pytest.mark.parametrize(
@@ -39,11 +42,28 @@ def model(**change: object) -> list[object]:
         ({"key_folder": None}, "got neither"),
         ({"insecure_key_folder": "/i"}, "got key_folder and insecure_key_folder"),
         ({"listen": {"host": "h", "port": 65536, "names": []}}, "port"),
+        ({"models": model(bundle=None)}, "expected a 'bundle', as there is no 'bundle_folder'"),
+        ({"models": model(tensor_batch=1)}, "tensor_batch"),
+        ({"bundle_folder": "b"}, "expected an absolute path"),
+        ({"max_batch": 0}, "max_batch"),
+        ({"max_batch": MAX_BATCH + 1}, "max_batch"),
+        ({"max_delay_us": -1}, "max_delay_us"),
+        ({"max_delay_us": MAX_DELAY_US + 1}, "max_delay_us"),
         ({"workers": 0}, "workers"),
         ({"inference_threads": 65}, "inference_threads"),
         ({"tls": {"certificate": "/c"}}, "private_key"),
         ({"tls": {"certificate": "/c", "private_key": "p"}}, "absolute path"),
+        ({"tls": {}}, "certificate"),
+        ({"tls": {"client_ca": "ca"}}, "absolute path"),
+        ({"tls": {"client_ca": "/ca", "private_key": "/p"}}, "'certificate' is missing"),
+        ({"tls": {"client_ca": "/ca", "colour": "red"}}, "unknown field"),
+        ({"tls_library": "OpenSSL"}, "expected 'mbedtls' or 'openssl', got"),
+        ({"tls_library": None, "tls_libary": "openssl"}, "'tls_libary'"),
         ({"production": True}, "production needs 'HW'"),
+        ({"access_policy": "access.json"}, "absolute path"),
+        ({"access_policy": None, "insecure_open_access": 1}, "true or false"),
+        ({"access_policy": "/a", "insecure_open_access": True}, "exclude each other"),
+        ({"log_requests": 1}, "true or false"),
         ({"colour": "red"}, "'colour'"),
     ],
 )
@@ -51,6 +71,17 @@ def test_configuration_that_is_wrong(tmp_path: Path, change: dict[str, Any], sai
     with pytest.raises(ConfigError, match=said) as error:
         read(tmp_path, change)
     assert len(error.value.problems) == 1
+
+
+def test_a_model_from_the_bundle_folder(tmp_path: Path) -> None:
+    config = read(tmp_path, {"models": model(bundle=None), "bundle_folder": "/host"}, tmp_path)
+    assert config.bundle_folder == tmp_path / "host"
+    assert config.models[0].bundle is None
+    assert not config.models[0].tensor_batch, "exact unless asked otherwise"
+    assert (config.max_batch, config.max_delay_us) == (8, 2000)
+    asked = {"models": model(tensor_batch=True), "max_batch": 1, "max_delay_us": 0}
+    config = read(tmp_path, asked)
+    assert (config.models[0].tensor_batch, config.max_batch, config.max_delay_us) == (True, 1, 0)
 
 
 def test_all_problems_are_reported_at_once(tmp_path: Path) -> None:
@@ -67,6 +98,18 @@ def test_production_refuses_what_is_insecure(tmp_path: Path) -> None:
     assert read(tmp_path, {"production": True, "sgx_mode": "HW"}).insecure_settings() == ()
 
 
+def test_open_access_has_to_be_asked_for_and_production_refuses_it(tmp_path: Path) -> None:
+    assert read(tmp_path, {}).insecure_open_access is False
+    assert read(tmp_path, {}).access_policy is None
+    is_open = {"insecure_open_access": True, "sgx_mode": "HW"}
+    assert read(tmp_path, is_open).insecure_settings() == ("insecure_open_access",)
+    with pytest.raises(ConfigError, match=r"config\.insecure_open_access: refused in production"):
+        read(tmp_path, {"production": True, **is_open})
+    policy = {"access_policy": "/etc/a.json", "insecure_open_access": False}
+    assert read(tmp_path, policy, Path("/image")).access_policy == Path("/image/etc/a.json")
+    assert read(tmp_path, {"production": True, "sgx_mode": "HW", **policy}).production
+
+
 def test_paths_start_at_the_root_that_is_given(tmp_path: Path) -> None:
     config = read(tmp_path, {}, root=Path("/image"))
     assert config.models[0].bundle == Path("/image/b")
@@ -76,7 +119,20 @@ def test_paths_start_at_the_root_that_is_given(tmp_path: Path) -> None:
 
 
 def test_tls_files_are_optional(tmp_path: Path) -> None:
-    assert read(tmp_path, {"tls": None}).tls is None
+    config = read(tmp_path, {"tls": None})
+    assert (config.tls, config.client_ca) == (None, None)
+    config = read(tmp_path, {"tls": {"client_ca": "/ca"}})
+    assert (config.tls, config.client_ca) == (None, Path("/ca"))
+    every = {"certificate": "/c", "private_key": "/p", "client_ca": "/ca"}
+    config = read(tmp_path, {"tls": every})
+    assert (config.tls, config.client_ca) == (TlsFiles(Path("/c"), Path("/p")), Path("/ca"))
+
+
+def test_the_tls_library_is_a_choice(tmp_path: Path) -> None:
+    assert read(tmp_path, {}).tls_library == "mbedtls"
+    assert {read(tmp_path, {"tls_library": name}).tls_library for name in LIBRARIES} == {
+        *TLS_LIBRARIES
+    }
 
 
 @pytest.mark.parametrize(

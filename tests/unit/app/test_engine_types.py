@@ -11,9 +11,9 @@ import onnx
 import pytest
 from onnx import TensorProto
 
-from app.engine import EngineError, OrtEngine, WholeModel
+from app.engine import OrtEngine, WholeModel
 from app.errors import InputError
-from app.tensors import ITEM_BITS, Array, TensorSpec, aligned_buffer, packed_bytes
+from app.tensors import BFLOAT16, ITEM_BITS, Array, TensorSpec, aligned_buffer, packed_bytes
 from tests import models
 from tests.fakes import layout, spec
 from tests.graph import FLOAT, WIDTH, Graph
@@ -32,7 +32,7 @@ def answer(
     engine = OrtEngine()
     wiring = replace(layout(read, [made]), weights=structure.weights)
     session = engine.open(structure.graph, wiring)
-    values = {each.name: engine.wrap(inputs[each.name], each.dtype) for each in read}
+    values = {each.name: engine.wrap(inputs[each.name]) for each in read}
     for _ in range(2):
         found = engine.unwrap(session.run(values, weights)[made.name]).copy()
     return found
@@ -84,7 +84,7 @@ def test_strings_of_a_request_beside_weights(tmp_path: Path) -> None:
     assert np.count_nonzero(found) == 1
 
 
-def test_bfloat16_travels_as_its_bits(tmp_path: Path) -> None:
+def test_bfloat16_is_the_bits_that_it_came_as(tmp_path: Path) -> None:
     graph = Graph()
     graph.input("x", ["batch", WIDTH], TensorProto.BFLOAT16)
     wide = graph.node("Cast", "x", to=FLOAT)
@@ -93,10 +93,10 @@ def test_bfloat16_travels_as_its_bits(tmp_path: Path) -> None:
     graph.output("y", ["batch", WIDTH], TensorProto.BFLOAT16)
     numbers = np.arange(2 * WIDTH).reshape(2, WIDTH).astype(ml_dtypes.bfloat16)
     specs = tuple(spec(name, "batch", WIDTH, dtype="bfloat16") for name in "xy")
-    inputs = {"x": numbers.view(np.uint16)}
+    inputs = {"x": numbers.view(BFLOAT16)}
     specs[0].check(inputs["x"])
     found = answer(graph.model(), tmp_path / "m.onnx", inputs, specs)
-    assert found.dtype == np.uint16
+    assert found.dtype == BFLOAT16
     np.testing.assert_array_equal(found.view(ml_dtypes.bfloat16), 2 * numbers)
     whole = WholeModel(tmp_path / "m.onnx", "none").run(inputs)["y"]
     np.testing.assert_array_equal(whole, found)
@@ -109,9 +109,10 @@ def test_bfloat16_input_of_another_type_is_refused() -> None:
         spec("x", 2, dtype="bfloat16").check(np.zeros(2, np.float32))
 
 
-def test_value_of_another_type_is_refused() -> None:
-    with pytest.raises((EngineError, RuntimeError)):
-        OrtEngine().wrap(np.array(["text"], dtype=object), "float32")
+def test_numbers_in_the_place_of_strings_are_refused() -> None:
+    spec("x", 1, dtype="string").check(np.array(["text"], dtype=object))
+    with pytest.raises(InputError, match="expected string, got float32"):
+        spec("x", 1, dtype="string").check(np.zeros(1, np.float32))
 
 
 @pytest.mark.parametrize(

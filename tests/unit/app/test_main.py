@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 import pytest
 
 import app.__main__ as appliance
+from app.config import TLS_LIBRARIES
 from app.engine import VERSION
 from tests import folders, models
 from tests.host import Host
+from tests.policies import POLICY
+from tests.unit.app.server.clients import identity
 from tools.model_folder import ModelFolder
 
 
@@ -19,7 +23,9 @@ def test_start_says_what_it_is_and_what_is_insecure(host: Host, chain_bundle: Pa
     assert start.status == 0
     lines = start.announced.splitlines()
     assert "SIMULATION (process): no SGX" in lines[0]
-    assert lines[1] == "INSECURE: insecure_key_folder is set"
+    assert lines[1] == "measurement none: no report of an enclave"
+    assert lines[2] == "INSECURE: insecure_key_folder is set"
+    assert lines[3] == "INSECURE: insecure_open_access is set"
     loaded = "4 partitions, every object authenticated, 4 of them kept in memory"
     assert f"model chain version 3: {loaded}" in lines
     assert "-----BEGIN CERTIFICATE-----" in lines
@@ -81,6 +87,45 @@ def test_certificate_that_cannot_be_read(host: Host, chain_bundle: Path) -> None
     assert "/nowhere/c.pem" in start.said
     assert "/nowhere/k.pem" in start.said
     assert not start.listening
+
+
+def test_who_may_ask_is_said_at_start(host: Host, chain_bundle: Path, tmp_path: Path) -> None:
+    closed = host.start(chain_bundle, change={"insecure_open_access": False})
+    assert closed.status == 0
+    assert "no access policy: only health is served" in closed.announced.splitlines()
+    path = tmp_path / "access.json"
+    path.write_text(json.dumps(POLICY))
+    change: dict[str, object] = {"insecure_open_access": False, "access_policy": str(path)}
+    guarded = host.start(chain_bundle, change=change)
+    assert guarded.status == 0
+    assert "access policy: 2 tenants" in guarded.announced.splitlines()
+    assert "insecure_open_access" not in guarded.announced
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": 1, "tenants": [{"name": "x"}]}', None])
+def test_a_broken_access_policy_is_not_no_policy(
+    host: Host, chain_bundle: Path, tmp_path: Path, text: str | None
+) -> None:
+    path = tmp_path / "access.json"
+    if text is not None:
+        path.write_text(text)
+    change: dict[str, object] = {"insecure_open_access": False, "access_policy": str(path)}
+    start = host.start(chain_bundle, change=change)
+    assert start.status == 2
+    assert str(path) in start.said
+    assert start.loaded_nothing
+
+
+@pytest.mark.parametrize("library", TLS_LIBRARIES)
+def test_clients_ca(host: Host, chain_bundle: Path, tmp_path: Path, library: str) -> None:
+    trusted = tmp_path / "clients.crt"
+    change = {"tls": {"client_ca": str(trusted)}, "tls_library": library}
+    start = host.start(chain_bundle, change=change)
+    assert start.status == 2
+    assert str(trusted) in start.said
+    assert not start.listening
+    trusted.write_bytes(identity().certificate_pem)
+    assert host.start(chain_bundle, change=change).status == 0
 
 
 def test_paths_below_the_stand_in_root(

@@ -17,7 +17,7 @@ from app.errors import (
     InputError,
     MemoryBudgetError,
 )
-from app.runner import Runner
+from app.runner import Runner, RunResult
 from app.schedule import LANES
 from app.tensors import Array, TensorSpec
 from tests.fakes import FakePartition, MemoryReader, RecordingEngine, layout, spec
@@ -261,7 +261,7 @@ def test_value_that_the_engine_refuses() -> None:
     runner, reader, engine = make(partitions())
     reader.events.clear()
 
-    def refuse(array: Array, dtype: str) -> object:
+    def refuse(array: Array) -> object:
         raise RuntimeError("strings")
 
     engine.wrap = refuse  # type: ignore[method-assign]
@@ -419,3 +419,77 @@ def test_room_is_kept_for_larger_requests() -> None:
     large, _, _ = make(parts, budget_bytes=245, growth=2)
     assert small.schedule.pinned == frozenset({0, 1, 2})
     assert large.schedule.pinned < small.schedule.pinned
+
+
+def outcomes(found: Sequence[RunResult | ExecutionError]) -> list[object]:
+    """The answer of each request of `batch_of`, or the kind of its error."""
+    return [
+        result.outputs["y"][0, 0] if isinstance(result, RunResult) else type(result)
+        for result in found
+    ]
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("stop", [0, 1, 2])
+@pytest.mark.parametrize("who", [{0}, {2}, {0, 1}, {0, 1, 2, 3}])
+def test_requests_that_are_given_up_leave_the_batch_and_the_others_go_on(
+    stop: int, who: set[int], overlap: bool
+) -> None:
+    runner, reader, _ = make(planned(), ONE_SLOT + 8 * TENSOR_BYTES, lock_step=4, overlap=overlap)
+    expected = outcomes(runner.run_each(batch_of(4)))
+    reader.events.clear()
+    asked = [0] * 4
+
+    def cancelled(number: int) -> bool:
+        asked[number] += 1
+        return number in who and asked[number] > stop
+
+    found = outcomes(runner.run_each(batch_of(4), cancelled=cancelled))
+    assert found == [CancelledError if i in who else expected[i] for i in range(4)]
+    runs = [index for kind, index in reader.events if kind == "run"]
+    for index in range(3):
+        assert runs.count(index) == (4 if index < stop else 4 - len(who))
+    assert outcomes(runner.run_each(batch_of(4))) == expected, "nothing stays behind"
+
+
+def test_a_request_that_fails_leaves_the_batch_and_its_memory() -> None:
+    """The third partition has room for the tensors of the others only once they are given back."""
+    parts = planned()
+    good = parts[1].compute
+    assert good is not None
+
+    def fail(values: Mapping[str, Array]) -> dict[str, Array]:
+        if values["a"][0, 0] == 2:
+            raise ZeroDivisionError("a kernel")
+        return good(values)
+
+    parts[1].compute = fail
+    runner, _, _ = make(parts, ONE_SLOT + 4 * TENSOR_BYTES, lock_step=2)
+    failed, served = runner.run_each(batch_of(3)[1:])
+    assert isinstance(failed, ExecutionError)
+    assert "partition 1, run: a kernel" in str(failed)
+    assert isinstance(served, RunResult)
+    assert (served.outputs["y"] == 8).all()
+    with pytest.raises(ExecutionError, match="a kernel"):
+        runner.run_batch(batch_of(3)[1:])
+    assert runner.run_each(batch_of(1))[0].peak_bytes == runner.run(batch_of(1)[0]).peak_bytes  # type: ignore[union-attr]
+
+
+def test_one_too_large_for_the_room_that_is_left_leaves_the_others_theirs() -> None:
+    runner, _, _ = make(planned(), ONE_SLOT + 2 * TENSOR_BYTES, lock_step=2)
+    large = {"x": np.zeros((100, 4), np.float32)}
+    for order in ([large, INPUT], [INPUT, large]):
+        found = runner.run_each(order)
+        kinds = [type(each) for each in found]
+        assert sorted(kind.__name__ for kind in kinds) == ["MemoryBudgetError", "RunResult"]
+        assert kinds[0 if order[0] is INPUT else 1] is RunResult
+
+
+def test_weights_that_do_not_authenticate_end_the_whole_batch() -> None:
+    parts = planned()
+    runner, _, _ = make(parts, ONE_SLOT + 8 * TENSOR_BYTES, lock_step=4)
+    parts[1].read_error = BundleIntegrityError()
+    with pytest.raises(BundleIntegrityError):
+        runner.run_each(batch_of(2))
+    parts[1].read_error = None
+    assert len(runner.run_each(batch_of(2))) == 2

@@ -5,7 +5,7 @@ import pytest
 
 from app.errors import InputError
 from app.fields import FieldError, Fields
-from app.tensors import Array, TensorSpec, aligned_buffer, read_spec
+from app.tensors import BFLOAT16, Array, TensorSpec, aligned_buffer, read_spec
 
 SPEC = TensorSpec("x", "float32", ("batch", 3))
 
@@ -68,3 +68,14 @@ def test_buffer_is_aligned_and_as_large_as_asked(size_bytes: int) -> None:
         buffer = aligned_buffer(size_bytes)
         assert buffer.nbytes == size_bytes
         assert buffer.ctypes.data % 64 == 0
+
+
+def test_bfloat16_is_no_whole_number() -> None:
+    """Bits that numpy has no number type for keep their name, and are refused as others."""
+    bits = np.zeros(2, np.uint16)
+    spec = TensorSpec("x", "bfloat16", (2,))
+    spec.check(bits.view(BFLOAT16))
+    with pytest.raises(InputError, match="expected bfloat16, got uint16"):
+        spec.check(bits)
+    with pytest.raises(InputError, match="expected uint16, got bfloat16"):
+        TensorSpec("x", "uint16", (2,)).check(bits.view(BFLOAT16))

@@ -11,19 +11,17 @@ from pathlib import Path
 import onnx
 import pytest
 
-from app.runtime import Runtime
-from app.server.application import create_application
-from app.serving import Catalogue, ServedModel
-from tests import folders, models
+from tests import folders, models, served
 from tests.graph import Graph
 from tests.unit.app.server.clients import identity, serving
 from tools.accuracy.deployment import encrypted_reader, running
 from tools.accuracy.ladder import climb
-from tools.accuracy.remote import Address, Remote
+from tools.accuracy.remote import Remote
 from tools.accuracy.rungs import RUNGS, TLS, ModelReport
 from tools.errors import AccuracyError, ModelError
 from tools.files import file_digest
 from tools.model_folder import ModelFolder, open_folder
+from tools.serving_client import Trust
 
 
 def check(path: Path) -> ModelReport:
@@ -213,23 +211,26 @@ def test_files_that_belong_to_nothing_are_mentioned(folder: Path) -> None:
 
 
 @contextmanager
-def appliance(served: Path, listed: ModelFolder, growth: int = 3) -> Iterator[Remote]:
+def appliance(path: Path, listed: ModelFolder, growth: int = 3) -> Iterator[Remote]:
     """Serves a folder's partitions under another folder's name."""
-    model = open_folder(served)
+    model = open_folder(path)
     with (
         tempfile.TemporaryDirectory() as scratch,
         running(
             model, encrypted_reader(model, Path(scratch) / "b"), growth=growth, overlap=True
         ) as runner,
     ):
-        version = listed.model_version
-        entry = ServedModel(listed.model_id, version, listed.card, runner)
-        application = create_application(Catalogue({listed.model_id: entry}), Runtime.PROCESS)
-        certificate = Path(scratch) / "certificate.pem"
-        certificate.write_bytes(identity().certificate_pem)
+        entry = served.Model(
+            listed.model_id,
+            listed.model_version,
+            listed.card,
+            lambda inputs: runner.run(inputs).outputs,
+        )
+        application = served.application(served.Models({listed.model_id: entry}))
+        trust = Trust(ca_text=identity().certificate_pem.decode())
         with serving(application) as server:
-            address = Address("localhost", server.address[1])
-            with closing(Remote(address, certificate)) as remote:
+            url = f"https://localhost:{server.address[1]}"
+            with closing(Remote(url, trust)) as remote:
                 yield remote
 
 
@@ -242,6 +243,16 @@ def test_the_last_rung_asks_a_running_appliance(folder: Path) -> None:
     assert steps == [1, 2, 3, 4, 5]
     assert report.rungs[-1].cases == report.rungs[-2].cases
     assert report.rungs[-1].differences == (0.0,) * report.rungs[-1].cases
+
+
+@pytest.mark.parametrize("name", ["text", "bfloat16"])
+def test_strings_and_bfloat16_go_through_tls(tmp_path: Path, name: str) -> None:
+    opened = folders.make_folder(models.MODELS[name](), tmp_path / "m", count=2)
+    assert {spec.dtype for spec in opened.plan.inputs} & {"string", "bfloat16"}
+    with appliance(opened.path, opened) as remote:
+        rung = climb(opened, lambda _: None, remote).rungs[-1]
+    assert (rung.name, rung.passed) == (TLS, True), rung.problem
+    assert rung.note == "", "every input was asked"
 
 
 def test_inputs_that_are_too_large_for_it_are_counted(folder: Path) -> None:
@@ -276,8 +287,7 @@ def test_an_appliance_is_not_asked_about_wrong_partitions(folder: Path) -> None:
             asked.append(f"{model_id} {version}")
 
     folders.change_weight(folder / "001.onnx")
-    (folder / "certificate.pem").write_bytes(identity().certificate_pem)
-    with closing(Spy(Address("localhost", 1), folder / "certificate.pem")) as remote:
+    with closing(Spy("https://localhost:1", Trust())) as remote:
         rung = climb(open_folder(folder), lambda _: None, remote).rungs[-1]
     assert (rung.name, rung.passed, rung.problem) == (TLS, None, "not reached")
     assert asked == []

@@ -8,8 +8,10 @@ from itertools import pairwise
 import pytest
 
 from tools.bench import load
-from tools.bench.client import Answer, Endpoint
-from tools.errors import BenchmarkError
+from tools.bench.client import Answer, Endpoint, Request
+from tools.errors import ServingError
+from tools.serving_client import Trust
+from tools.serving_client.connection import Reply
 
 SERVICE_S = 0.01
 
@@ -24,14 +26,17 @@ class OneAtATime:
     def __init__(self, endpoint: Endpoint) -> None:
         self.endpoint = endpoint
 
-    def infer(self, model: str, body: bytes) -> Answer:
+    def infer(self, model: str, request: Request) -> Answer:
         started = time.perf_counter()
         with self.working:
             time.sleep(SERVICE_S)
             type(self).count += 1
             refused = self.failing and self.count % self.failing == 0
-        latency_s = time.perf_counter() - started
-        return Answer(503 if refused else 200, b'{"outputs": []}', "x (process)", latency_s, {})
+        if refused:
+            raise ServingError("refused (503)", status=503)
+        content = b'{"model_name": "digits", "model_version": "1", "outputs": []}'
+        reply = Reply({"server": "x (process)"}, content)
+        return Answer(reply, time.perf_counter() - started)
 
     def __enter__(self) -> OneAtATime:
         return self
@@ -45,7 +50,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> load.Service:
     monkeypatch.setattr(load, "Client", OneAtATime)
     monkeypatch.setattr(load, "SENDERS", 2)
     monkeypatch.setattr(OneAtATime, "failing", 0)
-    return load.Service(Endpoint("localhost", 1, ""), "digits", b"{}")
+    return load.Service(Endpoint("https://localhost:1", Trust()), "digits", Request([], {}))
 
 
 def test_arrivals_are_random_at_the_rate_and_the_same_for_a_seed() -> None:
@@ -98,5 +103,5 @@ def test_a_server_that_refuses_is_no_measurement(
 ) -> None:
     monkeypatch.setattr(OneAtATime, "failing", 1)
     settings = load.Settings(clients=(1,), shares=(), seconds=0.1, rounds=1)
-    with pytest.raises(BenchmarkError, match="503"):
+    with pytest.raises(ServingError, match="503"):
         load.measure("digits", {}, service, settings, lambda: None)

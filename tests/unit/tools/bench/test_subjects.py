@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -12,10 +11,11 @@ import pytest
 from app.errors import NotFoundError
 from tests import models
 from tools.bench import machine, packed, subjects
-from tools.bench.client import Answer, request_body
+from tools.bench.client import Answer, encoded
 from tools.bench.results import NOT_AVAILABLE
 from tools.bench.subjects import Cut, Subject, encrypted, find_subject, in_budget, partitioned
-from tools.errors import BenchmarkError, NoFeasiblePlanError
+from tools.errors import NoFeasiblePlanError, ServingError
+from tools.serving_client.connection import Reply
 
 
 @pytest.fixture
@@ -63,20 +63,23 @@ def test_image_holds_the_bundle_without_its_keys(
     ).read_bytes()
 
 
-def test_request_is_short_and_means_the_same_numbers() -> None:
-    array = np.array([[0.123456, -1.5]], dtype=np.float32)
-    body = request_body({"x": array, "ids": np.array([7], dtype=np.int64)})
-    first, second = json.loads(body)["inputs"]
-    assert first == {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0.12, -1.5]}
-    assert second["data"] == [7]
+def test_a_request_loses_no_bit() -> None:
+    array = np.array([[0.123456, -0.0]], dtype=np.float32)
+    request = encoded({"x": array})
+    head, tensor = request.body
+    assert request.headers == {"Inference-Header-Content-Length": str(len(head))}
+    assert bytes(tensor) == array.tobytes()
 
 
-def test_answer_tells_runtime_and_errors() -> None:
-    good = Answer(200, b'{"outputs": []}', "cloister/1.0 (occlum-hw)", 0.1, {})
+def test_answer_tells_runtime_and_phases() -> None:
+    headers = {"server": "cloister/1.0 (occlum-hw)", "server-timing": "total;dur=2.5, run;dur=1"}
+    content = b'{"model_name": "m", "model_version": "1", "outputs": []}'
+    good = Answer(Reply(headers, content), 0.1)
     assert good.runtime == "occlum-hw"
+    assert good.phases == {"total": 0.0025, "run": 0.001}
     assert good.outputs() == {}
-    with pytest.raises(BenchmarkError, match=r"answered 503: \{\"error\"\}"):
-        Answer(503, b'{"error"}', "", 0.1, {}).outputs()
+    with pytest.raises(ServingError, match="isn't one to an inference request"):
+        Answer(Reply({}, b"{}"), 0.1).outputs()
 
 
 def test_commit_says_when_there_is_none(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tools.bench.subjects import Subject
 from tools.bench.ways import DEPLOYED, DISK, MEMORY, NAIVE, WAYS
 from tools.errors import BenchmarkError
 from tools.model_folder import ModelFolder
+from tools.serving_client.connection import Reply
 
 
 @pytest.fixture
@@ -70,14 +71,14 @@ def test_all_ways_answer_the_same_request_over_tls(subject: Subject, tmp_path: P
 
 
 def test_parts_of_a_request_add_up_to_it() -> None:
-    phases = {"total": 0.008, "decode": 0.002, "run": 0.005, "encode": 0.001}
-    found = modes.phase_samples([Answer(200, b"", "", 0.010, phases)])
+    told = "total;dur=8.0, decode;dur=2.0, wait;dur=0.0000, run;dur=5.0, encode;dur=1.0, load;dur=3"
+    found = modes.phase_samples([Answer(Reply({"server-timing": told}, b""), 0.010)])
     assert sum(samples[0] for samples in found.values()) == pytest.approx(0.010)
     assert list(found) == ["tls", "decode", "run", "encode"]
 
 
 def test_a_server_that_tells_no_parts_has_none() -> None:
-    assert modes.phase_samples([Answer(200, b"", "", 0.010, {})]) == {}
+    assert modes.phase_samples([Answer(Reply({}, b""), 0.010)]) == {}
 
 
 def test_a_way_that_computes_something_else_is_not_measured() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from app.config import read_config
+from app.config import TLS_LIBRARIES, read_config
+from tests.policies import POLICY
 from tools.errors import ImageBuildError
 from tools.image.bundle_facts import read_bundle_facts
 from tools.image.request import CONFIGURATION, BuildRequest
@@ -57,14 +58,26 @@ def test_the_version_at_build_time_is_the_oldest_that_is_served(request_: BuildR
     assert model["bundle"] == "/opt/cloister/bundles/digits.bundle"
 
 
+def test_requests_are_logged_only_where_that_is_asked_for(
+    request_: BuildRequest, tmp_path: Path
+) -> None:
+    for asked in (False, True):
+        stage = tmp_path / f"stage-{asked}"
+        made = replace(request_, log_requests=asked)
+        stage_rootfs(made, made.served(), stage)
+        config = read_config(stage / "rootfs" / CONFIGURATION.lstrip("/"))
+        assert config.log_requests is asked
+
+
 def test_a_bundle_folder_stays_on_the_host(request_: BuildRequest, tmp_path: Path) -> None:
     folder = tmp_path / "bundles"
     make_bundle(folder / "a.bundle", budget_bytes=5 << 20)
     make_bundle(folder / "b.bundle")
     asked = replace(request_, bundle=None, bundle_folder=folder)
     configuration = asked.configuration(asked.served())
-    places = [model["bundle"] for model in configuration["models"]]
-    assert places == ["/host/a.bundle", "/host/b.bundle"]
+    assert configuration["bundle_folder"] == "/host"
+    (model,) = configuration["models"]
+    assert "bundle" not in model, "both are versions of it, and further ones may come"
     assert configuration["budget_bytes"] == 5 << 20
     stage_rootfs(asked, asked.served(), tmp_path / "stage")
     assert list((tmp_path / "stage/rootfs/host").iterdir()) == []
@@ -85,6 +98,51 @@ def test_development_keys_are_named_insecure(request_: BuildRequest, tmp_path: P
     assert configuration["insecure_key_folder"] == "/run/insecure-keys"
     assert "key_folder" not in configuration
     assert asked.model_keys() == (bytes(32),)
+
+
+def test_a_policy_becomes_part_of_the_image(request_: BuildRequest, tmp_path: Path) -> None:
+    policy = tmp_path / "mine.json"
+    policy.write_text(json.dumps(POLICY))
+    asked = replace(request_, access_policy=policy)
+    stage_rootfs(asked, asked.served(), tmp_path / "stage")
+    root = tmp_path / "stage" / "rootfs"
+    config = read_config(root / CONFIGURATION.lstrip("/"), root)
+    assert config.access_policy is not None
+    assert config.access_policy.read_text() == policy.read_text()
+    assert not config.insecure_open_access
+    assert asked.host_folders() == {}
+
+
+def test_the_tls_library_is_configured(request_: BuildRequest, tmp_path: Path) -> None:
+    for name in TLS_LIBRARIES:
+        stage_rootfs(replace(request_, tls_library=name), request_.served(), tmp_path / "stage")
+        config = read_config(tmp_path / "stage" / "rootfs" / CONFIGURATION.lstrip("/"))
+        assert config.tls_library == name
+
+
+def test_open_access_has_to_be_asked_for(request_: BuildRequest, tmp_path: Path) -> None:
+    for is_open in (False, True):
+        asked = replace(request_, insecure_open_access=is_open)
+        stage_rootfs(asked, asked.served(), tmp_path / "stage")
+        config = read_config(tmp_path / "stage" / "rootfs" / CONFIGURATION.lstrip("/"))
+        assert config.insecure_open_access is is_open
+        assert config.access_policy is None
+
+
+def test_open_access_excludes_a_policy_and_production(
+    request_: BuildRequest, tmp_path: Path
+) -> None:
+    asked = replace(
+        request_,
+        insecure_open_access=True,
+        access_policy=tmp_path / "a.json",
+        production=True,
+        mode="HW",
+    )
+    assert asked.problems() == [
+        "--access-policy and --insecure-open-access exclude each other",
+        "--production and --insecure-open-access exclude each other",
+    ]
 
 
 def test_what_does_not_fit_together_is_all_listed(request_: BuildRequest, tmp_path: Path) -> None:

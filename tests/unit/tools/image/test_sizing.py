@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.limits import MAX_LOADED_MODELS
+from app.schedule import LANES
 from tools.image.occlum_sizes import format_size, parse_size
 from tools.image.sizing import THREAD_STACK_BYTES, derive_sizes
 
@@ -33,8 +35,17 @@ def test_more_of_anything_never_needs_less(budget_bytes: int, workers: int, infe
         derive_sizes(budget_bytes, workers + 1, inference),
         derive_sizes(budget_bytes, workers, inference + 1),
     ):
-        assert more.threads == base.threads + 1
-        assert more.user_space_bytes == base.user_space_bytes + THREAD_STACK_BYTES
+        added = more.threads - base.threads
+        assert added >= 1
+        assert more.user_space_bytes == base.user_space_bytes + added * THREAD_STACK_BYTES
+
+
+@given(st.integers(1, 40), st.integers(1, 8))
+def test_every_loaded_model_has_its_threads(models: int, inference: int) -> None:
+    one = derive_sizes(MIB, 4, inference)
+    many = derive_sizes(MIB, 4, inference, models=models)
+    loaded = min(models, MAX_LOADED_MODELS)
+    assert many.threads - one.threads == (loaded - 1) * (LANES - 1)
 
 
 @pytest.mark.parametrize(

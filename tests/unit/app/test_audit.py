@@ -1,0 +1,91 @@
+"""What the appliance says of itself, and what production refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import app.config
+from app.audit import Audit, audit
+from app.config import Config, read_config
+from app.errors import ConfigError
+from app.runtime import Runtime
+from tests.host import Host
+from tests.property.test_hostile_bytes import CONFIG
+
+NAMES = sorted(set(re.findall(r'"(insecure_\w+)"', Path(app.config.__file__).read_text("utf-8"))))
+"""Every insecure setting that the configuration's reader knows."""
+
+INSECURE: dict[str, dict[str, Any]] = {
+    "insecure_key_folder": {"key_folder": None, "insecure_key_folder": "/i"},
+    "insecure_open_access": {"insecure_open_access": True},
+}
+"""For each of them a change that sets it."""
+
+SIMULATIONS = [each for each in Runtime if each.is_simulation]
+
+
+def read(tmp_path: Path, change: dict[str, Any]) -> Config:
+    path = tmp_path / "config.json"
+    content = {name: value for name, value in (CONFIG | change).items() if value is not None}
+    path.write_text(json.dumps(content))
+    return read_config(path)
+
+
+def test_every_insecure_setting_is_tried_here() -> None:
+    assert sorted(INSECURE) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_insecure_setting_is_listed_and_production_refuses_it(tmp_path: Path, name: str) -> None:
+    found = audit(read(tmp_path, INSECURE[name]), Runtime.OCCLUM_HARDWARE)
+    assert found.insecure_settings == (name,)
+    assert f"INSECURE: {name} is set" in found.banner
+    assert found.describe()["insecure_settings"] == [name]
+    with pytest.raises(ConfigError, match=f"{name}: refused in production"):
+        read(tmp_path, {**INSECURE[name], "production": True, "sgx_mode": "HW"})
+
+
+@pytest.mark.parametrize("runtime", SIMULATIONS)
+def test_production_does_not_start_where_the_host_can_read(
+    tmp_path: Path, runtime: Runtime
+) -> None:
+    """The configuration may say "HW" as it likes."""
+    config = read(tmp_path, {"production": True, "sgx_mode": "HW"})
+    with pytest.raises(ConfigError, match=f"'{runtime.value}' is a simulation"):
+        audit(config, runtime)
+
+
+def test_production_in_an_enclave(tmp_path: Path) -> None:
+    config = read(tmp_path, {"production": True, "sgx_mode": "HW"})
+    found = audit(config, Runtime.OCCLUM_HARDWARE, "ab" * 32)
+    assert found.describe() == {
+        "runtime": "occlum-hw",
+        "simulation": False,
+        "measurement": "ab" * 32,
+        "production": True,
+        "insecure_settings": [],
+    }
+    assert f"measurement {'ab' * 32}" in found.banner
+    assert not [line for line in found.banner if "INSECURE" in line or "SIMULATION" in line]
+
+
+@pytest.mark.parametrize("runtime", SIMULATIONS)
+def test_simulation_is_said_and_has_no_measurement(runtime: Runtime) -> None:
+    found = Audit(runtime)
+    assert "SIMULATION" in found.banner[0]
+    assert (found.describe()["simulation"], found.describe()["measurement"]) == (True, None)
+
+
+def test_production_outside_of_an_enclave_opens_nothing(host: Host, chain_bundle: Path) -> None:
+    keys = {"insecure_key_folder": None, "key_folder": str(host.folder / "keys")}
+    secure = {"sgx_mode": "HW", "insecure_open_access": False, **keys}
+    assert host.start(chain_bundle, change=secure).status == 0
+    start = host.start(chain_bundle, change={**secure, "production": True})
+    assert start.status == 2
+    assert "runtime 'process' is a simulation: refused in production" in start.said
+    assert start.loaded_nothing
