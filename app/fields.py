@@ -12,6 +12,8 @@ T = TypeVar("T")
 
 _UNUSABLE: Final = re.compile("[\0\ud800-\udfff]")
 """NUL ends file names in C; halves of surrogate pairs have no UTF-8 form."""
+_MOST_NAMED: Final = 5
+"""Unknown fields that a message names: it is sent back, so it must not grow with the input."""
 
 
 class FieldError(ValueError):
@@ -191,8 +193,9 @@ class Fields:
     def done(self) -> None:
         """Refuses fields that nobody took."""
         if self._rest:
-            names = ", ".join(sorted(repr(name[:80]) for name in self._rest))
-            raise FieldError(f"{self.where}: unknown field(s) {names}")
+            names = ", ".join(repr(name[:80]) for name in sorted(self._rest)[:_MOST_NAMED])
+            others = f" and {len(self._rest) - _MOST_NAMED} more" * (len(self._rest) > _MOST_NAMED)
+            raise FieldError(f"{self.where}: unknown field(s) {names}{others}")
 
     def wrong(self, name: str, expected: str, value: object) -> FieldError:
         """Makes the error for a field of the wrong kind."""

@@ -11,12 +11,14 @@ MIB: Final = 1024 * KIB
 MAX_BODY_BYTES: Final = 32 * MIB
 """Largest request body of any kind."""
 
-MAX_JSON_BYTES: Final = 8 * MIB
-"""Largest JSON body: two pictures of 224×224×3 as text. The parser needs up to
+MAX_JSON_BYTES: Final = 4 * MIB
+"""Largest JSON body: a picture of 224×224×3 as text. Larger tensors go as binary. The parser needs up to
 `JSON_EXPANSION` times as much memory, so this is well below MAX_BODY_BYTES."""
 
-JSON_EXPANSION: Final = 25
-"""Bytes of Python objects per byte of JSON, measured on the worst text, "[[],[],…]"."""
+JSON_EXPANSION: Final = 56
+"""Bytes of Python objects per byte of JSON, measured on the worst text, "[[[…]]],[[[…]]],…", nested
+as deeply as the parser allows: 49, and 4 for the text itself when a character in it is beyond
+U+FFFF."""
 
 MAX_HEAD_BYTES: Final = 16 * KIB
 """Largest request line plus headers; browsers and clients stay below 8 KiB."""
@@ -24,6 +26,10 @@ MAX_HEAD_BYTES: Final = 16 * KIB
 MAX_PICTURE_PIXELS: Final = 16_000_000
 """Largest picture by its declared size: 4000×4000, a phone's ordinary camera mode. Three RGBA
 copies while transparency is resolved are 192 MB, about what parsing the largest JSON takes."""
+
+MAX_SCANNED_PIXELS: Final = 250 * MAX_PICTURE_PIXELS
+"""Pixels of a JPEG times its scans. Encoders write up to about ten scans; a pass over 16 million
+pixels takes 12 ms and as little as 30 bytes of the file, so 32 MiB of them would take hours."""
 
 MAX_TENSOR_ELEMENTS: Final = 8 * MIB
 """Elements of one input tensor: 32 MiB as FP32, as much as a body may hold."""

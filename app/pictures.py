@@ -11,7 +11,7 @@ from PIL import Image, UnidentifiedImageError
 
 from app.card import Preprocessing
 from app.errors import PayloadTooLargeError, UnsupportedMediaError
-from app.limits import MAX_PICTURE_PIXELS
+from app.limits import MAX_PICTURE_PIXELS, MAX_SCANNED_PIXELS
 from app.tensors import Array
 
 _FORMATS: Final = ("PNG", "JPEG")
@@ -50,10 +50,12 @@ def _decode(raw: bytes | memoryview, how: Preprocessing) -> Array:
     """Gives the resized pixels 0 to 255 as float32 [H, W, C]."""
     try:
         with warnings.catch_warnings():
-            # The size is checked here, before decoding, against a limit of our own.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            # The size is checked here, before decoding, against a limit of our own. What else
+            # Pillow warns of is up to the client: thousands of lines in the log for one file.
+            warnings.simplefilter("ignore")
             with Image.open(io.BytesIO(raw), formats=_FORMATS) as picture:
                 _check_size(picture)
+                _check_scans(picture, raw)
                 # A JPEG is decoded at a fraction of its size when that is enough.
                 picture.draft(None, (how.width, how.height))
                 flat = _on_white(_eight_bits(picture)).convert("L" if how.channels == 1 else "RGB")
@@ -76,6 +78,18 @@ def _check_size(picture: Image.Image) -> None:
     if width * height > MAX_PICTURE_PIXELS:
         raise PayloadTooLargeError(
             f"the picture has {width} × {height} pixels, at most {MAX_PICTURE_PIXELS} are allowed"
+        )
+
+
+def _check_scans(picture: Image.Image, raw: bytes | memoryview) -> None:
+    """Bounds the work on a JPEG: 30 bytes can be one more pass over all its pixels."""
+    if picture.format == "PNG":
+        return
+    scans = bytes(raw).count(b"\xff\xda")  # as many or more; data can't hold this marker
+    if scans * picture.width * picture.height > MAX_SCANNED_PIXELS:
+        raise PayloadTooLargeError(
+            f"the picture has {scans} scans of {picture.width} × {picture.height} pixels, at most "
+            f"{MAX_SCANNED_PIXELS} pixels are decoded; save it without progressive scans"
         )
 
 

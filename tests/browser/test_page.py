@@ -76,7 +76,7 @@ def guarded(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
 
 
 def best(found: Visit) -> str:
-    return found.page.locator("#labels th").first.inner_text()
+    return str(found.page.locator("#labels th").first.inner_text())
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

@@ -186,9 +186,11 @@ def _parameters(fields: Fields) -> dict[str, object]:
     found = {name: inner.take(name) for name in inner.names()}
     for name, value in found.items():
         if name.startswith("shared_memory"):
-            raise FieldError(f"{inner.where}.{name[:40]}: an enclave doesn't accept shared memory")
+            raise FieldError(
+                f"{inner.where}.{name[:40]!r}: an enclave doesn't accept shared memory"
+            )
         if not isinstance(value, str | int | float):
-            raise inner.wrong(name[:40], "a string, a number or a truth value", value)
+            raise inner.wrong(repr(name[:40]), "a string, a number or a truth value", value)
     return found
 
 

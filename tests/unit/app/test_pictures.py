@@ -125,3 +125,13 @@ GIF = encoded(PIXELS, "GIF")
 def test_picture_that_is_none(raw: bytes) -> None:
     with pytest.raises(UnsupportedMediaError, match=r"PNG or JPEG|broken or cut off"):
         picture_tensor(raw, GREY)
+
+
+def test_jpeg_with_endless_passes_is_not_decoded() -> None:
+    file = io.BytesIO()
+    Image.new("L", (4000, 4000), 128).save(file, "JPEG", progressive=True, quality=50)
+    raw = file.getvalue()
+    last_scan = raw[raw.rindex(b"\xff\xda") : -2]
+    assert picture_tensor(raw, GREY).size
+    with pytest.raises(PayloadTooLargeError, match="scans of 4000 × 4000 pixels"):
+        picture_tensor(raw[:-2] + 300 * last_scan + raw[-2:], GREY)

@@ -1,0 +1,137 @@
+"""A whole exchange without a socket: framing, admission, HTTP, routes, multipart, errors."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from dataclasses import replace
+from functools import cache
+from io import BytesIO
+from types import SimpleNamespace
+from typing import Final, NoReturn, cast
+
+from app.access.admission import Gate, Pass, Refusal
+from app.access.policy import RIGHTS, Policy, Tenant
+from app.access.tokens import SALT_BYTES, TokenRecord, token_digest, token_text
+from app.audit import Audit
+from app.runtime import Runtime
+from app.server import http
+from app.server.application import create_application
+from app.server.connection import TransportLimits
+from app.server.counters import TransportCounters
+from app.server.framing import FramingError, Head, error_answer, scan
+from app.server.front import Front
+from app.server.request import Request
+from app.server.room import Share
+from tests import fakes, served
+
+SERVER_NAME: Final = "cloister"
+TOKEN_ID: Final = "0" * 16
+TOKEN: Final = token_text(TOKEN_ID, "A" * 43)
+"""The one token that lets in; the seeds hold it."""
+
+
+class _Server(http._HttpServer):
+    """cheroot's server as the workers see it, without threads.
+
+    Attributes:
+        unexpected: what a request raised that no error handler knows.
+    """
+
+    unexpected: BaseException | None = None
+
+    def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
+        del msg, level, traceback
+        self.unexpected = sys.exc_info()[1]
+
+
+def exchange(data: bytes) -> None:
+    """A request. Without Content-Length its body is whatever follows the head."""
+    message = _with_length(data)
+    try:
+        head = scan(message)
+    except FramingError as error:
+        return _check(error_answer(error.status, error.reason, SERVER_NAME))
+    if head is None:
+        return None
+    body = message[head.consumed_bytes :][: head.body_bytes]
+    if len(body) < head.body_bytes:
+        return None
+    entry = _gate().admit(head, None, 0.0)
+    if isinstance(entry, Refusal):
+        return _check(
+            error_answer(
+                entry.status,
+                entry.message,
+                SERVER_NAME,
+                head_only=head.method == b"HEAD",
+                headers=entry.headers,
+            ),
+            head_only=head.method == b"HEAD",
+        )
+    return _check(_served(head, body, entry), head_only=head.method == b"HEAD")
+
+
+def _with_length(data: bytes) -> bytes:
+    head, end, body = data.partition(b"\r\n\r\n")
+    if not end or b"\r\ncontent-length:" in head.lower():
+        return data
+    return head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+
+
+def _served(head: Head, body: bytes, entry: Pass) -> bytes:
+    server, catalogue = _server()
+    server.unexpected = None
+    request = Request(head, BytesIO(body), ("192.0.2.1", 50000), Share(0), entry)
+    connection = http._MemoryConnection(server, request)
+    connection.communicate()
+    catalogue.changes.clear()
+    for model in catalogue.models():
+        model.calls.clear()
+    if server.unexpected is not None:
+        raise server.unexpected
+    return b"".join(connection.wfile.chunks)
+
+
+@cache
+def _gate() -> Gate:
+    salt = bytes(SALT_BYTES)
+    record = TokenRecord(TOKEN_ID, salt, token_digest(salt, TOKEN), "")
+    return Gate(Policy((Tenant("fuzz", None, frozenset(RIGHTS), tokens=(record,)),)))
+
+
+@cache
+def _server() -> tuple[_Server, served.Models]:
+    text = replace(fakes.TENSOR_CARD, inputs=(fakes.spec("x", "n", dtype="string"),))
+    text = replace(text, outputs=(fakes.spec("x", "n", dtype="string"),))
+    catalogue = served.models(echo=served.Model("echo", 1, text, dict))
+    application = create_application(catalogue, Audit(Runtime.PROCESS))
+    application.config["PROPAGATE_EXCEPTIONS"] = True
+    application.register_error_handler(Exception, _raise)
+    server = _Server(("127.0.0.1", 8443), application, 1, SERVER_NAME, TransportLimits())
+    front = SimpleNamespace(
+        stopping=False, counters=TransportCounters(), connections=1, requests=1, buffered_bytes=0
+    )
+    server.front = cast(Front, front)
+    return server, catalogue
+
+
+def _raise(error: Exception) -> NoReturn:
+    raise error
+
+
+def _check(answer: bytes, *, head_only: bool = False) -> None:
+    """Every answer says how long it is, and every refusal why."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    lines = head.split(b"\r\n")
+    status = int(lines[0].split(b" ")[1])
+    headers = {name.lower(): value for name, _, value in (line.partition(b": ") for line in lines)}
+    assert b"\n" not in head.replace(b"\r\n", b"")
+    assert status != 500
+    if head_only:
+        assert not body
+        return
+    assert int(headers.get(b"content-length", b"0")) == len(body)
+    if status >= 400:
+        assert isinstance(json.loads(body)["error"], str)
