@@ -12,8 +12,8 @@ MAX_BODY_BYTES: Final = 32 * MIB
 """Largest request body of any kind."""
 
 MAX_JSON_BYTES: Final = 4 * MIB
-"""Largest JSON body: a picture of 224×224×3 as text. Larger tensors go as binary. The parser needs up to
-`JSON_EXPANSION` times as much memory, so this is well below MAX_BODY_BYTES."""
+"""Largest JSON body: a picture of 224×224×3 as text. Larger tensors go as binary. The parser needs
+up to `JSON_EXPANSION` times as much memory, so this is well below MAX_BODY_BYTES."""
 
 JSON_EXPANSION: Final = 56
 """Bytes of Python objects per byte of JSON, measured on the worst text, "[[[…]]],[[[…]]],…", nested
