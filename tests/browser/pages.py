@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-
-from playwright.sync_api import Browser, Page, sync_playwright
+from typing import TYPE_CHECKING
 
 from tests.integration.appliance import DIGITS
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page
 
 PICTURE = DIGITS / "samples" / "digit-3-1.png"
 WATCHDOG_MS = 30_000
@@ -59,6 +61,9 @@ class Visit:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """Starts the Chromium that is installed."""
+    # Imported here: the other tests don't need the package.
+    from playwright.sync_api import sync_playwright
+
     found = shutil.which("chromium")
     assert found, "no chromium on PATH; install Debian's package 'chromium'"
     grey = "--disable-lcd-text"  # coloured edges of letters would treble the size of a picture

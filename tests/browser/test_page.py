@@ -7,13 +7,16 @@ import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from playwright.sync_api import Browser
 
 from tests.browser.pages import PICTURE, Visit, chromium, visit
 from tests.integration.appliance import Appliance, prepare, running
 from tools.commands.access import main
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.browser
 
