@@ -12,13 +12,17 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.browser.pages import PICTURE, Visit, chromium, visit
-from tests.integration.appliance import Appliance, prepare, running
+from tests.integration.appliance import DIGITS, Appliance, prepare, running
 from tools.commands.access import main
+from tools.planner.plan import read_plan
+from tools.sizes import format_size
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 pytestmark = pytest.mark.browser
+
+BUDGET = format_size(read_plan(DIGITS / "plan.json").budget_bytes)
 
 CONTRAST = """() => {
     const numbers = (text) => text.match(/[\\d.]+/g).map(Number);
@@ -93,7 +97,7 @@ def test_a_dropped_picture_becomes_labels_times_and_memory(
         assert best(found) == "3"
         assert page.locator("#labels tr").count() == 5
         assert page.locator("#partitions tr").count() == 5
-        assert page.locator("#memory").inner_text().startswith("At most 2.2 MiB")
+        assert page.locator("#memory").inner_text().startswith(f"At most {BUDGET}")
         assert "digits version 1: 3, 9" in page.locator("#status").inner_text()
         ends = [
             float(text.split(" to ")[1])
