@@ -3,6 +3,8 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PORT ?= 8443
 MODEL ?= digits
+# A shell completes the folder's name with a slash.
+override MODEL := $(patsubst %/,%,$(MODEL))
 PARTITIONS ?= 5
 VENV := .venv/.ready
 

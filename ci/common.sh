@@ -29,6 +29,10 @@ require_port_and_model() {
         echo "error: there is no partitions/$model; 'tools/partition.py' makes one" >&2
         exit 1
     fi
+    if ! [[ $port =~ ^[0-9]{1,5}$ ]] || ((port < 1 || port > 65535)); then
+        echo "error: PORT: expected a number from 1 to 65535, got '$port'" >&2
+        exit 2
+    fi
     if ! .venv/bin/python -c 'import socket, sys; socket.create_server(("", int(sys.argv[1])))' "$port" 2>/dev/null; then
         echo "error: port $port is in use; name another: make … PORT=9443" >&2
         exit 3
@@ -37,9 +41,12 @@ require_port_and_model() {
 
 build_image() {
     step "keys and encrypted bundle"
-    [ -e "$keys/$model.key" ] || tools/bundle.py keygen model "$keys/$model.key"
+    local key
+    key=$keys/$(.venv/bin/python -c 'import json, sys; print(json.load(open(sys.argv[1]))["id"])' \
+        "partitions/$model/model.json").key
+    [ -e "$key" ] || tools/bundle.py keygen model "$key"
     [ -e "$owner" ] || tools/bundle.py keygen owner "$owner"
-    tools/bundle.py "partitions/$model" --key "$keys/$model.key" --owner-key "$owner" -o "$bundle"
+    tools/bundle.py "partitions/$model" --key "$key" --owner-key "$owner" -o "$bundle"
 
     step "Occlum image"
     # The key lies in a folder that the host can read, and whoever reaches the port may ask: fit for

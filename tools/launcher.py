@@ -28,4 +28,7 @@ def launch(module: str) -> NoReturn:
             sys.exit(f"error: {ROOT / '.venv'} doesn't exist yet; 'make setup' in {ROOT} makes it")
         os.execv(interpreter, [str(interpreter), *sys.argv])  # noqa: S606 - replaces, starts nothing
     sys.path[0] = str(ROOT)
-    sys.exit(importlib.import_module(module).main())
+    try:
+        sys.exit(importlib.import_module(module).main())
+    except KeyboardInterrupt:
+        sys.exit("stopped")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from rich.console import Console
 
@@ -18,6 +19,7 @@ from tools.commands.plan_tables import (
     reasons,
     too_low,
 )
+from tools.errors import NoFeasiblePlanError
 from tools.figures.memory import memory_figure
 from tools.figures.style import save
 from tools.files import write_file
@@ -29,6 +31,9 @@ from tools.planner.planner import OBJECTIVES, plan_for_budget, plan_for_count
 from tools.planner.summary import GraphSummary
 from tools.preparation import PreparedModel, prepare, tile_size
 from tools.sizes import format_size, parse_size
+
+_MOST_TRIES: Final = 8
+"""Budgets that are tried before a refusal names one."""
 
 DESCRIPTION = """\
 Cuts an ONNX model into partitions that run one after another inside a memory budget.
@@ -154,7 +159,10 @@ def _dimensions(given: Sequence[tuple[str, int]]) -> dict[str, int]:
 
 
 def _partition(options: Namespace) -> int:
-    prepared, plan = _planned(options)
+    try:
+        prepared, plan = _planned(options)
+    except NoFeasiblePlanError as error:
+        raise _with_budget_that_works(options, error) from error
     if not options.dry_run:
         with progress("writing partitions", len(plan.partitions), quiet=options.quiet) as done:
             plan = write_folder(options.model, prepared.model, plan, options.output, done)
@@ -192,6 +200,19 @@ def _planned(options: Namespace) -> tuple[PreparedModel, Plan]:
                 threads=options.threads,
             )
     return prepared, prepared.plan(cutting)
+
+
+def _with_budget_that_works(options: Namespace, error: NoFeasiblePlanError) -> NoFeasiblePlanError:
+    """Tries what a refusal asks for: another budget means other tiles, so it may not be enough."""
+    asked_bytes, required_bytes = options.budget, error.required_bytes
+    for _ in range(_MOST_TRIES):
+        try:
+            _planned(Namespace(**{**vars(options), "budget": required_bytes}))
+        except NoFeasiblePlanError as again:
+            required_bytes = max(again.required_bytes, required_bytes * 51 // 50)
+        else:
+            break
+    return NoFeasiblePlanError(error.node, required_bytes, asked_bytes, error.reason)
 
 
 def _look_at(options: Namespace, path: Path) -> int:
