@@ -30,6 +30,7 @@ from tools.errors import BenchmarkError, ModelError
 from tools.files import write_file
 from tools.graph.extract import write_with_outputs
 from tools.graph.single import write_between
+from tools.planner.isolation import ISOLATE_FORMAT
 from tools.planner.summary import NodeSummary
 from tools.preparation import PreparedModel, prepare
 
@@ -37,8 +38,6 @@ ORT: Final = "onnxruntime"
 TRACT: Final = "tract"
 THRESHOLD: Final = 12.0
 """Ratio from which the literature calls an operator memory-intensive."""
-
-ISOLATE_FORMAT: Final = 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from tools.files import write_file
 from tools.measurement.peaks import measure_plan, step_count
 from tools.model_folder import open_folder, write_folder
 from tools.planner.explain import explain
+from tools.planner.isolation import read_isolated
 from tools.planner.plan import PLAN_FILE, Plan
 from tools.planner.planner import OBJECTIVES, plan_for_budget, plan_for_count
 from tools.planner.summary import GraphSummary
@@ -130,6 +131,13 @@ def _add_planning(found: ArgumentParser) -> None:
         help="threads that a run will use (1); with one, the next weights are decrypted meanwhile",
     )
     found.add_argument(
+        "--isolate",
+        type=Path,
+        metavar="FILE",
+        help="gives every operator of a list its own partition; 'tools/benchmark.py operators' "
+        "writes such lists, of the names that --optimization none keeps",
+    )
+    found.add_argument(
         "--optimization",
         choices=OPTIMIZATIONS,
         default="extended",
@@ -177,6 +185,8 @@ def _partition(options: Namespace) -> int:
 
 def _planned(options: Namespace) -> tuple[PreparedModel, Plan]:
     overlap = options.threads == 1
+    if options.isolate and options.partitions:
+        raise InputError("--isolate: needs --budget; --partitions N leaves no choice of cuts")
     with phases(quiet=options.quiet) as say:
         prepared = prepare(
             options.model,
@@ -198,6 +208,7 @@ def _planned(options: Namespace) -> tuple[PreparedModel, Plan]:
                 objective=options.objective,
                 overlap=overlap,
                 threads=options.threads,
+                isolated=read_isolated(options.isolate) if options.isolate else (),
             )
     return prepared, prepared.plan(cutting)
 

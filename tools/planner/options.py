@@ -8,7 +8,7 @@ better than the best one found. The choice is the same as if all had been.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TypeVar
@@ -23,6 +23,7 @@ from tools.planner.cost import (
     thread_bytes,
 )
 from tools.planner.cuts import candidate_cuts
+from tools.planner.isolation import isolate
 from tools.planner.liveness import Liveness
 
 Cuts = tuple[int, ...]
@@ -68,14 +69,18 @@ class Options:
         live: the graph, with the workspace of all threads in it.
         threads: of onnxruntime in one run.
         lock_step: requests of one batch.
+        isolated: operators that get a partition of their own.
     """
 
-    def __init__(self, live: Liveness, threads: int, lock_step: int) -> None:
+    def __init__(
+        self, live: Liveness, threads: int, lock_step: int, isolated: Collection[int] = ()
+    ) -> None:
         self._live = live
         self._threads = threads
         self._lock_step = lock_step
         self._times = node_times(live)
-        self._promised = [self._promise(cuts) for cuts in candidate_cuts(live, lock_step)]
+        found = (isolate(live, cuts, isolated) for cuts in candidate_cuts(live, lock_step))
+        self._promised = [self._promise(cuts) for cuts in dict.fromkeys(found)]
         self._played: dict[Cuts, Option] = {}
 
     def fastest(self, room_bytes: int, *, overlap: bool) -> Cuts | None:

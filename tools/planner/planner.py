@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -21,6 +21,7 @@ from tools.planner.cost import (
     thread_bytes,
 )
 from tools.planner.counted import counted_cuts
+from tools.planner.isolation import places
 from tools.planner.liveness import Liveness
 from tools.planner.options import Options
 from tools.planner.plan import Partition, Plan
@@ -38,6 +39,7 @@ def plan_for_budget(
     overlap: bool = True,
     threads: int = 1,
     lock_step: int = 1,
+    isolated: Collection[str] = (),
 ) -> Plan:
     """Partitions a graph so that its predicted peak stays within a budget.
 
@@ -49,12 +51,14 @@ def plan_for_budget(
         overlap: whether a core is free to decrypt while another computes.
         threads: of onnxruntime in one run.
         lock_step: requests of one batch; the boundary tensors of all of them have to fit.
+        isolated: names of operators that get a partition of their own.
 
     Raises:
         NoFeasiblePlanError: when no cuts can do it; names the operator that needs most.
+        InputError: when there is no operator of an isolated name.
     """
     live = Liveness(graph.for_threads(threads))
-    options = Options(live, threads, lock_step)
+    options = Options(live, threads, lock_step, places(graph, isolated))
     room_bytes = budget_bytes - LANES * _chunk_reserve(budget_bytes)
     if objective == "time":
         cuts = options.fastest(room_bytes, overlap=overlap)
