@@ -17,7 +17,7 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Final
 
@@ -106,6 +106,7 @@ class BundleReader:
         self._model_key = model_key
         chunk_bytes = manifest.chunk_bytes + TAG_BYTES
         self._scratch = [np.empty(chunk_bytes, dtype=np.uint8) for _ in range(lanes)]
+        self._places: dict[ObjectName, _Place] = {}
 
     @property
     def partition_count(self) -> int:
@@ -220,15 +221,34 @@ class BundleReader:
         _complete(Load(self._object(ObjectName(kind, index, self.partition_count), into)))
 
     def _object(self, name: ObjectName, into: NDArray[np.uint8]) -> _EncryptedObject:
-        cipher = partial(object_key, self._model_key, self.manifest.identity.bundle_id, name)
+        place = self._places.get(name) or self._places.setdefault(name, self._place(name, into))
+        chunks = _Chunks(self.manifest.chunk_bytes, place.bound, self._scratch, into)
+        return _EncryptedObject(place, chunks)
+
+    def _place(self, name: ObjectName, into: NDArray[np.uint8]) -> _Place:
         bound = associated_data(self.manifest.identity, name, into.nbytes)
-        chunks = _Chunks(self.manifest.chunk_bytes, bound, self._scratch, into)
-        return _EncryptedObject(self._folder / name.file, cipher, chunks)
+        derive = partial(object_key, self._model_key, self.manifest.identity.bundle_id, name)
+        return _Place(str(self._folder / name.file), bound, cache(derive))
 
 
 def _complete(load: Load) -> None:
     load.work(0)
     load.finish()
+
+
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """What doesn't change from one load of an object to the next.
+
+    Attributes:
+        path: its file.
+        bound: associated data.
+        cipher: gives its key, derived when it is asked for first.
+    """
+
+    path: str
+    bound: bytes
+    cipher: Callable[[], AESGCM]
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,9 +286,8 @@ class _Chunks:
 class _EncryptedObject:
     """One object on its way into a buffer; its chunks are the pieces of the load."""
 
-    def __init__(self, path: Path, cipher: Callable[[], AESGCM], chunks: _Chunks) -> None:
-        self._path = path
-        self._cipher = cipher
+    def __init__(self, place: _Place, chunks: _Chunks) -> None:
+        self._place = place
         self._chunks = chunks
         self._opening = threading.Lock()
         self._opened: tuple[int, AESGCM] | None = None
@@ -295,12 +314,11 @@ class _EncryptedObject:
         """Opens the file and derives its key when the first piece is asked for."""
         with self._opening:
             if self._opened is None:
-                file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
-                self._opened = file, self._cipher()
-            file, cipher = self._opened
-            if os.fstat(file).st_size != self._chunks.file_bytes:
-                raise InvalidTag
-            return file, cipher
+                file = os.open(self._place.path, os.O_RDONLY | os.O_CLOEXEC)
+                self._opened = file, self._place.cipher()
+                if os.fstat(file).st_size != self._chunks.file_bytes:
+                    raise InvalidTag
+            return self._opened
 
 
 def _read_into(file: int, buffer: NDArray[np.uint8], offset: int) -> bool:

@@ -28,6 +28,9 @@ LANES: Final = 2
 TWO_THREADS: Final = 1.6
 """How much faster two threads load: memory, not computing, is what they share."""
 
+HAND_OVER_BYTES: Final = 512 * 1024
+"""Smaller weights are loaded by whoever needs them: waking the loader takes as long."""
+
 LOAD_OVERHEAD_NS: Final = 60_000
 """Opening a file, deriving a key, waking the loader."""
 
@@ -50,6 +53,16 @@ class Stage:
     def load_ns(self) -> int:
         """Predicted time of reading and decrypting its weights."""
         return round(LOAD_OVERHEAD_NS + self.weights_bytes * LOAD_NS_PER_BYTE)
+
+    @property
+    def is_handed_over(self) -> bool:
+        """Whether the loader's thread takes part in loading."""
+        return self.weights_bytes >= HAND_OVER_BYTES
+
+    @property
+    def stall_ns(self) -> int:
+        """Predicted wait for the weights when nothing of their loading is hidden."""
+        return round(self.load_ns / TWO_THREADS) if self.is_handed_over else self.load_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,10 +174,12 @@ def _waits_ns(
         for index, stage in enumerate(stages):
             if index not in pinned:
                 slot = streamed % slots
-                # With one slot the loader can't start before the slot's last user is done;
-                # without overlap it gets no time before the weights' turn.
-                loader = (max(loader, freed[slot]) if overlap else clock) + stage.load_ns
-                waits[index] = round(max(0, loader - clock) / TWO_THREADS)
+                waits[index] = stage.stall_ns
+                if stage.is_handed_over:
+                    # With one slot the loader can't start before the slot's last user is done;
+                    # without overlap it gets no time before the weights' turn.
+                    loader = (max(loader, freed[slot]) if overlap else clock) + stage.load_ns
+                    waits[index] = round(max(0, loader - clock) / TWO_THREADS)
                 clock += waits[index]
                 loader = min(loader, clock)
                 streamed += 1

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.loading import Load
-from app.schedule import Schedule
+from app.schedule import HAND_OVER_BYTES, Schedule
 from app.tensors import aligned_buffer
 
 Buffer = NDArray[np.uint8]
@@ -57,6 +57,7 @@ class WeightStream:
         sizes: every partition's weights in bytes.
         start: begins a load.
         alone: whether the caller's thread does all loading, as it takes the weights.
+        hand_over_bytes: smaller weights are loaded by the caller's thread in any case.
         clock_ns: a monotonic clock in nanoseconds.
     """
 
@@ -67,10 +68,12 @@ class WeightStream:
         start: StartLoad,
         *,
         alone: bool = False,
+        hand_over_bytes: int = HAND_OVER_BYTES,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self._sizes = sizes
         self._start = start
+        self._hand_over_bytes = hand_over_bytes
         self._clock_ns = clock_ns
         self._pinned = {index: aligned_buffer(sizes[index]) for index in sorted(schedule.pinned)}
         self._missing = set(self._pinned)
@@ -123,8 +126,7 @@ class WeightStream:
         if partition not in self._missing:
             return Loaded(buffer, 0, 0, 0)
         load = self._start(partition, buffer)
-        if self._loader is not None:
-            self._loader.submit(load.work, _LOADER_LANE)
+        self._hand_over(load, buffer)
         self._complete(load)
         self._missing.discard(partition)
         return Loaded(buffer, load.busy_ns, self._clock_ns() - started, buffer.nbytes)
@@ -142,9 +144,13 @@ class WeightStream:
 
     def _submit(self, number: int) -> Load:
         load = self._start(self._order[number % len(self._order)], self._slot(number))
-        if self._loader is not None:
-            self._loader.submit(load.work, _LOADER_LANE)
+        self._hand_over(load, self._slot(number))
         return load
+
+    def _hand_over(self, load: Load, buffer: Buffer) -> None:
+        """Lets the loader's thread begin, unless waking it would take as long as the load."""
+        if self._loader is not None and buffer.nbytes >= self._hand_over_bytes:
+            self._loader.submit(load.work, _LOADER_LANE)
 
     def _slot(self, number: int) -> Buffer:
         """Gives the part of a slot that a load of the endless sequence fills."""

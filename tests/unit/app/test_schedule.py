@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.schedule import MAX_SLOTS, TWO_THREADS, Schedule, Stage, make_schedule
+from app.schedule import HAND_OVER_BYTES, MAX_SLOTS, Schedule, Stage, make_schedule
 
 STAGES = st.lists(
     st.builds(Stage, st.integers(0, 4_000_000), st.integers(0, 1_000_000), st.integers(0, 2**22)),
@@ -57,9 +57,7 @@ def test_request_takes_no_less_than_computing_and_no_more_than_loading_in_betwee
     if found is None:
         return
     run_ns = sum(stage.run_ns for stage in stages)
-    load_ns = sum(
-        round(s.load_ns / TWO_THREADS) for i, s in enumerate(stages) if i not in found.pinned
-    )
+    load_ns = sum(stage.stall_ns for i, stage in enumerate(stages) if i not in found.pinned)
     assert run_ns <= found.request_ns <= run_ns + load_ns + len(stages)
     if not overlap:
         assert found.request_ns == run_ns + load_ns
@@ -105,9 +103,7 @@ def test_one_slot_alternates() -> None:
     stages = [Stage(1_000_000, 0, 10**7) for _ in range(6)]
     found = make_schedule(stages, 1_000_000, overlap=True)
     assert found is not None
-    assert found.request_ns == sum(
-        stage.run_ns + round(stage.load_ns / TWO_THREADS) for stage in stages
-    )
+    assert found.request_ns == sum(stage.run_ns + stage.stall_ns for stage in stages)
 
 
 def test_one_large_partition_is_pinned_instead_of_making_every_slot_large() -> None:
@@ -117,3 +113,12 @@ def test_one_large_partition_is_pinned_instead_of_making_every_slot_large() -> N
     assert found is not None
     assert 3 in found.pinned
     assert found.slot_bytes == 1_000_000
+
+
+def test_small_weights_are_not_hidden_but_not_shared_either() -> None:
+    stages = [Stage(HAND_OVER_BYTES - 1, 0, 10**7) for _ in range(6)]
+    found = make_schedule(stages, 2 * HAND_OVER_BYTES, overlap=True)
+    assert found is not None
+    assert found.request_ns == sum(
+        stage.run_ns + stage.load_ns for i, stage in enumerate(stages) if i not in found.pinned
+    ) + sum(stages[i].run_ns for i in found.pinned)

@@ -10,11 +10,12 @@ from itertools import count
 import pytest
 
 from app.loading import Load
-from app.schedule import Schedule
+from app.schedule import HAND_OVER_BYTES, Schedule
 from app.stream import Buffer, WeightStream
 from tests.fakes import OnePiece
 
 SIZES = (10, 30, 20, 40)
+WATCHDOG_S = 10.0
 
 
 class Loads:
@@ -59,7 +60,9 @@ def stream(
     sizes: Sequence[int] = SIZES,
 ) -> Iterator[WeightStream]:
     schedule = Schedule(frozenset(pinned), slots, max(sizes) if slots else 0, 0)
-    found = WeightStream(schedule, sizes, loads, alone=alone, clock_ns=count().__next__)
+    found = WeightStream(
+        schedule, sizes, loads, alone=alone, hand_over_bytes=0, clock_ns=count().__next__
+    )
     try:
         yield found
     finally:
@@ -224,3 +227,26 @@ def test_close_ends_the_loader() -> None:
         request(found)
         assert threading.active_count() == before + 1
     assert threading.active_count() == before
+
+
+def test_small_weights_are_loaded_by_whoever_takes_them() -> None:
+    threads: dict[int, str] = {}
+    is_ahead = threading.Event()
+
+    def start(partition: int, into: Buffer) -> Load:
+        def fill() -> None:
+            threads[partition] = threading.current_thread().name
+            if into.nbytes >= HAND_OVER_BYTES:
+                is_ahead.set()
+
+        return Load(OnePiece(fill))
+
+    found = WeightStream(Schedule(frozenset(), 2, HAND_OVER_BYTES, 0), [10, HAND_OVER_BYTES], start)
+    try:
+        found.begin()
+        assert is_ahead.wait(WATCHDOG_S)
+        assert list(threads) == [1]
+        found.take(0)
+        assert threads[0] == threading.current_thread().name != threads[1]
+    finally:
+        found.close()
