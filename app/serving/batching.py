@@ -2,9 +2,12 @@
 
 There is no thread for it. One of the waiting workers leads: it takes the
 requests that go together, runs them and gives every other worker its result;
-then another one leads. While a batch runs, the next one gathers by itself. The
+then the one leads whose request is next. Only threads that have something to do
+are woken: on a small model a needless switch of threads takes as long as a
+partition. While a batch runs, the next one gathers by itself. The
 leader waits for more only while there is company, that is when the batch before
-had more than one request: a client that is alone never waits.
+had more than one request, and for a small part of what that one took: a client
+that is alone never waits.
 """
 
 from __future__ import annotations
@@ -22,6 +25,10 @@ from app.serving.job import Job
 
 LOOK_S: Final = 0.05
 """How often a waiting request is asked whether its client is there and it has time left."""
+
+PATIENCE: Final = 20
+"""Waiting for company takes no more than this part of what the batch before ran: clients that got
+their answers together need as long to send the next requests, the longer the larger they are."""
 
 _NS_PER_S: Final = 1_000_000_000
 
@@ -52,7 +59,8 @@ class Batcher:
 
     Args:
         together: runs a batch.
-        max_delay_ns: how long after its arrival a request may be kept waiting for company.
+        max_delay_ns: how long a request may be kept waiting for company, from its arrival or the
+            end of the batch before.
         clock_ns: monotonic.
         places: requests that wait or run.
         ran: told of every batch that ended; its jobs have their times and outcomes.
@@ -72,9 +80,12 @@ class Batcher:
         self._clock_ns = clock_ns
         self._ran = ran
         self._queue: FairQueue[Job] = FairQueue(places, places, places)
-        self._changed = threading.Condition()
-        self._is_led = False
+        self._lock = threading.Lock()
+        self._leader: Job | None = None
+        self._gathers = False
         self._has_company = False
+        self._ran_ns = 0
+        self._ended_ns = 0
 
     @property
     def waiting(self) -> int:
@@ -90,12 +101,14 @@ class Batcher:
             CancelledError: its client is gone.
             ApplianceError: as `Runner.run_each` gives or raises.
         """
-        with self._changed:
+        job.changed = threading.Condition(self._lock)
+        with self._lock:
             self._refuse(self._queue.offer(job, job.tenant, job.priority))
-            self._changed.notify_all()
+            if self._gathers:
+                _wake(self._leader)
         while self._wait(job):
-            with self._changed:
-                batch = self._gather()
+            with self._lock:
+                batch = self._gather(job)
             self._run(batch)
         if isinstance(job.outcome, RunResult):
             return job.outcome
@@ -103,18 +116,25 @@ class Batcher:
 
     def _wait(self, job: Job) -> bool:
         """Waits for the job's end (False), or until this thread has to lead (True)."""
-        with self._changed:
+        with self._lock:
             while job.outcome is None:
-                if not self._is_led and not job.taken:
-                    self._is_led = True
+                if self._leader is None and not job.taken:
+                    self._leader = job
                     return True
-                self._changed.wait(LOOK_S)
+                self._pause(job, LOOK_S)
                 if not job.taken and (end := job.end()) is not None:
                     self._queue.withdraw(job, job.tenant)
                     job.outcome = end
+            if self._leader is None:
+                _wake(self._queue.first())
             return False
 
-    def _gather(self) -> list[Job]:
+    def _pause(self, job: Job, timeout_s: float) -> None:
+        """Gives the lock up until the job's thread is woken."""
+        if job.changed is not None:
+            job.changed.wait(timeout_s)
+
+    def _gather(self, leader: Job) -> list[Job]:
         """Takes what goes together, waiting for more while that may pay."""
         batch: list[Job] = []
         while len(batch) < self._together.most:
@@ -125,13 +145,17 @@ class Batcher:
             left_ns = self._patience_ns(batch)
             if left_ns <= 0:
                 break
-            self._changed.wait(left_ns / _NS_PER_S)
+            self._gathers = True
+            self._pause(leader, left_ns / _NS_PER_S)
+            self._gathers = False
         return batch
 
     def _patience_ns(self, batch: Sequence[Job]) -> int:
         if not batch or not self._has_company:
             return 0
-        return batch[0].arrived_ns + self._max_delay_ns - self._clock_ns()
+        delay_ns = min(self._max_delay_ns, self._ran_ns // PATIENCE)
+        began_ns = max(batch[0].arrived_ns, self._ended_ns)
+        return began_ns + delay_ns - self._clock_ns()
 
     def _take(self, job: Job, batch: list[Job]) -> None:
         job.taken = True
@@ -140,7 +164,7 @@ class Batcher:
             batch.append(job)
         else:
             self._queue.done(job.tenant)
-            self._changed.notify_all()
+            _wake(job)
 
     def _run(self, batch: Sequence[Job]) -> None:
         started_ns = self._clock_ns()
@@ -150,16 +174,23 @@ class Batcher:
         except Exception as error:  # every caller's, not the leader's
             outcomes = [error] * len(batch)
         ended_ns = self._clock_ns()
-        with self._changed:
+        with self._lock:
             for job, outcome in zip(batch, outcomes, strict=True):
                 job.started_ns, job.ended_ns, job.outcome = started_ns, ended_ns, outcome
                 self._queue.done(job.tenant)
-            self._is_led = False
+                _wake(job)
+            self._leader = None
             self._has_company = len(batch) > 1
-            self._changed.notify_all()
+            self._ran_ns, self._ended_ns = ended_ns - started_ns, ended_ns
         if batch:
             self._ran(batch)
 
     def _refuse(self, job: Job | None) -> None:
         if job is not None:
             job.outcome = BusyError("too many requests wait for the model")
+            _wake(job)
+
+
+def _wake(job: Job | None) -> None:
+    if job is not None and job.changed is not None:
+        job.changed.notify()

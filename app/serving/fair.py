@@ -1,9 +1,12 @@
 """A bounded queue that gives every tenant the same share. Pure: no clock, no lock.
 
-Tenants that wait take turns, one request each (round robin), so a tenant that
-waits is passed by every other tenant at most once between two of its own turns,
-however much the others ask for. Inside a tenant a smaller priority number goes
-first, equal ones in the order of their arrival.
+Tenants that wait take turns, one request each a round, so a tenant that waits is
+passed by every other tenant at most once between two of its own turns, however
+much the others ask for. Who comes while others wait joins the present round,
+unless it had its turn in it already: it waits for the running request, not for
+one more of a tenant that was just served. This is start-time fair queueing with
+equal weights and costs (Goyal, Vin and Cheng, SIGCOMM 1996). Inside a tenant a
+smaller priority number goes first, equal ones in the order of their arrival.
 
 Places are shared alike: when all are taken, the tenant that holds the most of
 them gives its last request up for one of a tenant that holds fewer.
@@ -15,15 +18,26 @@ import heapq
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 T = TypeVar("T")
+
+MOST_TURNS: Final = 256
+"""A round ends after so many turns at the latest: whoever had one of them then goes before tenants
+that come anew, however many names those give."""
 
 
 @dataclass(slots=True)
 class _Line(Generic[T]):
-    """One tenant: a heap of (priority, arrival, request), and how many of its requests run."""
+    """One tenant.
 
+    Attributes:
+        round: in which it has its next turn.
+        waiting: a heap of (priority, arrival, request).
+        running: how many of its requests run.
+    """
+
+    round: int
     waiting: list[tuple[int, int, T]] = field(default_factory=list)
     running: int = 0
 
@@ -43,7 +57,11 @@ class FairQueue(Generic[T]):
         self._running_per_tenant = running_per_tenant
         self._lines: dict[str, _Line[T]] = {}
         self._turns: dict[str, None] = {}
-        """Tenants with waiting requests, the one whose turn is next first."""
+        """Tenants with waiting requests, in the order in which they have their turns of a round."""
+        self._round = 0
+        self._turns_taken = 0
+        self._served: dict[str, int] = {}
+        """Next rounds of tenants that had their turn in this one, and left."""
         self._arrivals = count()
         self._waiting = 0
         self._running = 0
@@ -68,7 +86,7 @@ class FairQueue(Generic[T]):
             The request that has no place and has to be told so: the given one, or another tenant's
             that gave its place up for it. None when all have one.
         """
-        line = self._lines.setdefault(tenant, _Line())
+        line = self._lines.setdefault(tenant, _Line(self._served.pop(tenant, self._round)))
         refused: T | None = None
         if len(line.waiting) >= self._places_per_tenant:
             refused = request
@@ -80,8 +98,14 @@ class FairQueue(Generic[T]):
             return request
         heapq.heappush(line.waiting, (priority, next(self._arrivals), request))
         self._waiting += 1
+        line.round = max(line.round, self._round)
         self._turns.setdefault(tenant)
         return refused
+
+    def first(self, fits: Callable[[T], bool] = lambda _: True) -> T | None:
+        """Gives the request that `take` would give, and leaves it."""
+        tenant = self._next(fits)
+        return None if tenant is None else self._lines[tenant].waiting[0][2]
 
     def take(self, fits: Callable[[T], bool] = lambda _: True) -> T | None:
         """Takes the next request by fair turns; `done` has to follow.
@@ -92,20 +116,42 @@ class FairQueue(Generic[T]):
         Returns:
             None when nothing waits that fits and whose tenant may run one more.
         """
-        for tenant in self._turns:
-            line = self._lines[tenant]
-            if line.running < self._running_per_tenant and fits(line.waiting[0][2]):
-                break
-        else:
+        tenant = self._next(fits)
+        if tenant is None:
             return None
+        line = self._lines[tenant]
         request = heapq.heappop(line.waiting)[2]
         line.running += 1
         self._waiting -= 1
         self._running += 1
+        self._count_turn(line)
         del self._turns[tenant]
         if line.waiting:
             self._turns[tenant] = None
         return request
+
+    def _next(self, fits: Callable[[T], bool]) -> str | None:
+        """Finds whose turn it is."""
+        ready = (
+            tenant
+            for tenant in self._turns
+            if (line := self._lines[tenant]).running < self._running_per_tenant
+            and fits(line.waiting[0][2])
+        )
+        return min(ready, key=lambda tenant: self._lines[tenant].round, default=None)
+
+    def _count_turn(self, line: _Line[T]) -> None:
+        if line.round > self._round:
+            self._begin_round(line.round)
+        line.round += 1
+        self._turns_taken += 1
+        if self._turns_taken >= MOST_TURNS:
+            self._begin_round(self._round + 1)
+
+    def _begin_round(self, number: int) -> None:
+        self._round = number
+        self._turns_taken = 0
+        self._served.clear()
 
     def done(self, tenant: str) -> None:
         """Says that a request of the tenant that was taken has ended."""
@@ -142,3 +188,5 @@ class FairQueue(Generic[T]):
             self._turns.pop(tenant, None)
         if not line.waiting and not line.running:
             del self._lines[tenant]
+            if line.round > self._round:
+                self._served[tenant] = line.round

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -25,6 +26,7 @@ class Job:
         taken: whether it is in a batch already.
         started_ns, ended_ns: of the run, on `clock_ns`.
         outcome: the end of it.
+        changed: wakes the thread that waits with it; the batcher's.
     """
 
     inputs: Mapping[str, Array]
@@ -38,6 +40,7 @@ class Job:
     started_ns: int = 0
     ended_ns: int = 0
     outcome: RunResult | Exception | None = None
+    changed: threading.Condition | None = None
 
     def end(self) -> CancelledError | None:
         """Says why this needn't go on: None while somebody waits and there is time left."""

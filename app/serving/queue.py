@@ -55,7 +55,8 @@ class RequestQueue(Generic[T]):
         """Says that a request of the tenant has ended, so that its next one may run."""
         with self._changed:
             self._requests.done(tenant)
-            self._changed.notify()
+            if len(self._requests):  # waking a worker for nothing costs as much as a small request
+                self._changed.notify()
 
     def qsize(self) -> int:
         """How many requests wait."""

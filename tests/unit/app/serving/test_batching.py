@@ -12,7 +12,7 @@ import pytest
 
 from app.errors import BusyError, CancelledError, DeadlineError, ExecutionError
 from app.runner import RunResult
-from app.serving.batching import Batcher
+from app.serving.batching import PATIENCE, Batcher
 from app.serving.job import Job
 from tests.unit.app.serving.worlds import WATCHDOG_S, Crowd, Gate, inputs, until
 
@@ -27,6 +27,7 @@ class Recorded:
         batches: the tenants of each.
         gate: what runs pass through.
         alike: what decides which requests fit together.
+        took_ns: what a run takes, on `clock_ns`.
     """
 
     most: int = 4
@@ -34,7 +35,12 @@ class Recorded:
     gate: Gate | None = None
     alike: dict[str, int] = field(default_factory=dict)
     error: Exception | None = None
+    took_ns: int = 0
+    later_ns: int = 0
     inside: int = 0
+
+    def clock_ns(self) -> int:
+        return time.perf_counter_ns() + self.later_ns
 
     def fits(self, batch: Sequence[Job], job: Job) -> bool:
         return self.alike.get(batch[0].tenant, 0) == self.alike.get(job.tenant, 0)
@@ -45,6 +51,7 @@ class Recorded:
         self.batches.append([job.tenant for job in batch])
         if self.gate is not None:
             self.gate.pass_through()
+        self.later_ns += self.took_ns
         self.inside -= 1
         if self.error is not None:
             raise self.error
@@ -133,13 +140,22 @@ def test_only_what_fits_runs_together() -> None:
 
 
 def test_in_company_the_leader_waits_until_the_batch_is_full() -> None:
-    together = Recorded(most=2)
-    batcher = Batcher(together, HOUR_NS)
+    together = Recorded(most=2, took_ns=PATIENCE * HOUR_NS)
+    batcher = Batcher(together, HOUR_NS, clock_ns=together.clock_ns)
     with Crowd() as crowd:
         behind_one(together, "ab", batcher, crowd)
         asked = [crowd.ask(who, batcher, name) for name in "cd"]
         assert [each.result(WATCHDOG_S) for each in asked] == ["c", "d"]
     assert sorted(together.batches[-1]) == ["c", "d"], "neither ran alone, an hour wasn't over"
+
+
+def test_patience_is_a_small_part_of_what_a_batch_takes() -> None:
+    together = Recorded(most=2)
+    batcher = Batcher(together, HOUR_NS, clock_ns=together.clock_ns)
+    with Crowd() as crowd:
+        behind_one(together, "ab", batcher, crowd)
+        assert who(batcher, "c") == "c"
+    assert together.batches == [["first"], ["a", "b"], ["c"]]
 
 
 def test_an_error_of_the_whole_batch_reaches_everybody_and_the_next_runs() -> None:

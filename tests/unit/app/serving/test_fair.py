@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.serving.fair import FairQueue
+from app.serving.fair import MOST_TURNS, FairQueue
 
 PLENTY = 1 << 30
 TENANTS = st.sampled_from("abc")
@@ -178,3 +178,46 @@ def test_tenants_that_left_are_forgotten() -> None:
         found.done(name)
     assert not found._lines
     assert not found._turns
+
+
+def test_who_comes_anew_goes_before_who_was_just_served() -> None:
+    found = queue()
+    offered(found, "aaa")
+    assert take(found).tenant == "a"
+    found.offer(Request("b"), "b")
+    assert [take(found).tenant for _ in range(3)] == ["b", "a", "a"]
+
+
+def test_leaving_and_coming_back_gives_no_second_turn_of_a_round() -> None:
+    found = queue()
+    offered(found, "ab")
+    assert take(found).tenant == "a"
+    found.done("a")
+    found.offer(Request("a"), "a")
+    assert [take(found).tenant for _ in range(2)] == ["b", "a"]
+
+
+def test_ever_new_names_do_not_keep_a_tenant_waiting_for_ever() -> None:
+    found = queue()
+    offered(found, "aa")
+    assert take(found).tenant == "a"
+    turns = 0
+    for number in range(2 * MOST_TURNS):
+        found.offer(Request(f"new {number}"), f"new {number}")
+        tenant = take(found).tenant
+        found.done(tenant)
+        assert len(found._served) <= MOST_TURNS
+        if tenant == "a":
+            break
+        turns += 1
+    assert turns <= MOST_TURNS
+
+
+@given(st.lists(TENANTS, max_size=40))
+def test_first_is_what_is_taken(tenants: list[str]) -> None:
+    found = queue()
+    offered(found, "".join(tenants))
+    for _ in tenants:
+        expected = found.first()
+        assert found.take() is expected
+    assert found.first() is None
