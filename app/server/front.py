@@ -2,8 +2,9 @@
 
 Workers never touch a socket. They get complete requests and give complete
 answers, so a client that is silent, slow or gone costs memory within the limits
-and never a worker. Handshakes take milliseconds of computing each; per turn of
-the loop they get a slice of time after the established connections.
+and never a worker. A step of a handshake computes for milliseconds, and nothing
+else runs meanwhile; so a turn of the loop takes one step at most, and while
+there are requests, handshakes rest between two steps. Addresses take turns.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from app.access.admission import Gate
 from app.server import logs
 from app.server.connection import READ_BYTES, Connection, Phase, TransportLimits
 from app.server.counters import TransportCounters
+from app.server.handshakes import Handshakes
 from app.server.listener import Listener
 from app.server.logs import Event
 from app.server.peers import Peer, Peers
@@ -31,9 +33,6 @@ from app.server.waker import Waker
 
 SWEEP_S: Final = 0.25
 """How often deadlines are looked at, hence how exactly they are kept."""
-
-_HANDSHAKE_SLICE_S: Final = 0.02
-"""Handshakes per turn get this long: about five of them; what is left waits for the next turn."""
 
 Submit = Callable[[Request], Request | None]
 """Passes a request to the workers without blocking. Gives the request for which there is no place,
@@ -80,6 +79,7 @@ class Front:
         self._working: dict[Request, Peer] = {}
         self._displaced: deque[Request] = deque()
         self._starved: dict[Peer, None] = {}
+        self._handshakes = Handshakes(limits.max_connections)
         self._answer_bytes = 0
         self.counters = TransportCounters()
         self._next_sweep = clock()
@@ -169,18 +169,17 @@ class Front:
     def _turn(self) -> None:
         events = self._selector.select(self._patience_s())
         now = self._clock()
-        shaking: list[tuple[Peer, int]] = []
         for key, mask in events:
             if self._waker.woke(key.fileobj):
                 continue
             if key.data is None:
                 self._accept(now)
             elif self._peers.is_shaking(key.data):
-                shaking.append((key.data, mask))
+                self._queue_handshake(key.data, mask, now)
             else:
                 self._serve(key.data, mask, now)
         self._take_answers(now)
-        self._shake(shaking, now)
+        self._go_on_with_handshake(now)
         for peer in list(self._starved):
             peer.connection.resume(now)
             self._settle(peer, now)
@@ -192,7 +191,10 @@ class Front:
     def _patience_s(self) -> float | None:
         """How long the selector may wait: for ever when there is no deadline to look after."""
         has_deadline = self._peers or self._stop_asked or self._listener.paused
-        return SWEEP_S if has_deadline else None
+        if not has_deadline:
+            return None
+        handshake_s = self._handshakes.patience_s(self._clock())
+        return SWEEP_S if handshake_s is None else min(SWEEP_S, handshake_s)
 
     def _take_answers(self, now: float) -> None:
         while self._displaced:
@@ -209,13 +211,21 @@ class Front:
             peer.connection.answer(chunks, keep_open, now)
             self._settle(peer, now)
 
-    def _shake(self, shaking: Sequence[tuple[Peer, int]], now: float) -> None:
-        end = self._clock() + _HANDSHAKE_SLICE_S
-        for peer, mask in shaking:
-            if self._peers.is_shaking(peer):  # an accept may have pushed it out
-                self._serve(peer, mask, now)
-            if self._clock() >= end:
-                return  # the selector reports the others again
+    def _queue_handshake(self, peer: Peer, mask: int, now: float) -> None:
+        """Lets a handshake wait for its turn to read; the selector leaves it alone until then."""
+        if not mask & EVENT_READ or not peer.connection.wants_read:
+            self._settle(peer, now)
+        elif self._handshakes.add(peer):
+            self._selector.unregister(peer.socket)
+            peer.mask = 0
+
+    def _go_on_with_handshake(self, now: float) -> None:
+        peer = self._handshakes.take(now, is_busy=bool(self._working))
+        if peer is None:
+            return
+        started = self._clock()
+        self._serve(peer, EVENT_READ, now)
+        self._handshakes.took(started, self._clock())
 
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + SWEEP_S
@@ -311,7 +321,7 @@ class Front:
             peer.shut = True
             with suppress(OSError):
                 peer.socket.shutdown(socket.SHUT_WR)
-        if connection.phase is not Phase.HANDSHAKE:
+        if connection.is_established:
             self._peers.note_established(peer)
         if connection.starved:
             self._starved[peer] = None
@@ -378,6 +388,7 @@ class Front:
         self._answer_bytes -= peer.answer_bytes
         self._peers.remove(peer)
         self._starved.pop(peer, None)
+        self._handshakes.remove(peer)
         if peer.mask:
             self._selector.unregister(peer.socket)
         peer.socket.close()

@@ -1,0 +1,61 @@
+"""Whose TLS handshake goes on next, and when.
+
+A step of a handshake computes for milliseconds and holds the interpreter's lock
+meanwhile, so whoever opens connections over and over would slow every request
+down. Hence one step at a time, in fair turns between addresses, and while there
+are requests a rest after each.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from app.server.peers import Peer
+from app.serving.fair import FairQueue
+
+REST: Final = 3
+"""How much longer than a step the rest after it is while there are requests: however many clients
+connect, three quarters of the time are left for those that are served."""
+
+
+class Handshakes:
+    """Connections in the handshake that have something to read.
+
+    Args:
+        places: most of them.
+    """
+
+    def __init__(self, places: int) -> None:
+        self._waiting: FairQueue[Peer] = FairQueue(places, places, 1)
+        self._due = 0.0
+        self._is_busy = False
+
+    def add(self, peer: Peer) -> bool:
+        """Takes one in that doesn't wait already; False when there is no place."""
+        return self._waiting.offer(peer, peer.host) is None
+
+    def remove(self, peer: Peer) -> None:
+        """Forgets one that was closed; one that doesn't wait is fine."""
+        self._waiting.withdraw(peer, peer.host)
+
+    def take(self, now: float, *, is_busy: bool) -> Peer | None:
+        """Gives the next one when it is time for it; `took` has to follow.
+
+        Args:
+            now: a monotonic clock, in seconds.
+            is_busy: whether there are requests.
+        """
+        self._is_busy = self._is_busy or is_busy
+        peer = self._waiting.take() if now >= self._due else None
+        if peer is not None:
+            self._waiting.done(peer.host)
+        return peer
+
+    def took(self, started: float, ended: float) -> None:
+        """Says how long the step took; the next one rests if there were requests since the last."""
+        self._due = ended + REST * (ended - started) * self._is_busy
+        self._is_busy = False
+
+    def patience_s(self, now: float) -> float | None:
+        """Gives how long until the next step; None when nobody waits."""
+        return max(0.0, self._due - now) if len(self._waiting) else None
