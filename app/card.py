@@ -16,6 +16,12 @@ MAX_LABELS: Final = 100_000
 MAX_TENSORS: Final = 256
 MAX_SIDE: Final = 8192
 
+_LEAST_FLOAT: Final = 2.0**-126
+"""Smallest normal float32: below it digits are lost, and 1 / x may be infinite."""
+
+_LARGEST_FLOAT: Final = 1e38
+"""A third of the largest float32, which leaves room for rounding."""
+
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
@@ -158,7 +164,8 @@ def read_preprocessing(fields: Fields) -> Preprocessing:
     """Reads how a picture becomes a tensor.
 
     Raises:
-        FieldError: for sizes out of bounds, or mean and std that don't fit the channels.
+        FieldError: for sizes out of bounds, mean and std that don't fit the channels, or numbers
+            that no float32 tensor of a picture could hold.
     """
     found = Preprocessing(
         layout=fields.choice("layout", ("NCHW", "NHWC")),
@@ -179,6 +186,25 @@ def read_preprocessing(fields: Fields) -> Preprocessing:
             f"{fields.where}: expected {found.channels} numbers in mean and std, "
             f"got {len(found.mean)} and {len(found.std)}"
         )
-    if found.scale <= 0 or min(found.std) <= 0:
-        raise FieldError(f"{fields.where}: scale and std must be above 0")
+    _check_numbers(fields.where, found)
     return found
+
+
+def _check_numbers(where: str, found: Preprocessing) -> None:
+    """Refuses what gives infinities or loses digits in float32."""
+    for name, numbers in (("scale", (found.scale,)), ("std", found.std)):
+        if min(numbers) <= 0:
+            raise FieldError(f"{where}.{name}: must be above 0, got {min(numbers)}")
+        if min(numbers) < _LEAST_FLOAT or max(numbers) > _LARGEST_FLOAT:
+            raise FieldError(
+                f"{where}.{name}: expected {_LEAST_FLOAT:.2g} to {_LARGEST_FLOAT:.0e}, as float32 "
+                f"needs it; got {min(numbers)} to {max(numbers)}"
+            )
+    brightest = 255 / found.scale
+    for mean, std in zip(found.mean, found.std, strict=True):
+        largest = max(abs(mean), abs(brightest - mean), abs(mean) / std)
+        if max(largest, brightest, abs(brightest - mean) / std) > _LARGEST_FLOAT:
+            raise FieldError(
+                f"{where}: scale {found.scale}, mean {mean} and std {std} give numbers beyond "
+                "float32; expected (pixel / scale - mean) / std to be a few units"
+            )

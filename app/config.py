@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeVar
@@ -19,15 +19,23 @@ T = TypeVar("T")
 
 CONFIG_FORMAT: Final = 1
 DEFAULT_PATH: Final = Path("/etc/cloister/config.json")
+HOST_FOLDER: Final = Path("/host")
+"""Where Occlum shows a folder of the host, unless its configuration says otherwise."""
 MAX_CONFIG_BYTES: Final = 1 << 20
 MAX_MODELS: Final = 64
 MAX_THREADS: Final = 64
 TLS_LIBRARIES: Final = ("mbedtls", "openssl")
 """What TLS may run on, the default first."""
+_REASONS: Final = {
+    "insecure_tls_private_key": ", where tls.private_key may not lie in a folder of the host",
+}
+"""Of settings that no field of the configuration is called by."""
+
 DEFAULT_MAX_BATCH: Final = 8
 """Requests that run together where that pays; wider batches gain little and delay all answers."""
-DEFAULT_MAX_DELAY_US: Final = 2000
-"""Closed-loop clients that got their answers together are back within this time."""
+DEFAULT_MAX_DELAY_US: Final = 50_000
+"""Eight clients of a large model that got their answers together are back within this time; a small
+model's don't wait as long, see `app.serving.batching`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,7 @@ class Config:
         access_policy: file that says who may do what; None lets nobody ask anything but health.
         insecure_open_access: lets everybody ask, instead of a policy.
         log_requests: whether every request leaves a line in the log, which the host reads.
+        host_folders: folders that the host fills and reads.
     """
 
     sgx_mode: str
@@ -103,12 +112,15 @@ class Config:
     access_policy: Path | None = None
     insecure_open_access: bool = False
     log_requests: bool = False
+    host_folders: tuple[Path, ...] = ()
 
     def insecure_settings(self) -> tuple[str, ...]:
         """Names every setting that weakens security."""
         settings = {
             "insecure_key_folder": self.insecure_keys,
             "insecure_open_access": self.insecure_open_access,
+            "insecure_tls_private_key": self.tls is not None
+            and _lies_in(self.tls.private_key, self.host_folders),
         }
         return tuple(name for name, is_set in settings.items() if is_set)
 
@@ -156,6 +168,10 @@ class _Reading:
         key_folder, insecure_keys = self._try(self._keys, (Path(), False))
         unread: tuple[TlsFiles | None, Path | None] = (None, None)
         tls, client_ca = self._try(self._tls, unread)
+        bundle_folder = self._try(lambda: self._optional_path("bundle_folder"), None)
+        host_folders = [self._root / HOST_FOLDER.relative_to("/")]
+        host_folders += [bundle_folder] if bundle_folder is not None else []
+        host_folders += [key_folder] if insecure_keys else []
         config = Config(
             sgx_mode=self._try(lambda: fields.choice("sgx_mode", ("HW", "SIM")), "SIM"),
             production=self._try(lambda: fields.flag("production"), False),
@@ -171,7 +187,8 @@ class _Reading:
             tls=tls,
             client_ca=client_ca,
             tls_library=self._try(self._tls_library, TLS_LIBRARIES[0]),
-            bundle_folder=self._try(lambda: self._optional_path("bundle_folder"), None),
+            bundle_folder=bundle_folder,
+            host_folders=tuple(host_folders),
             access_policy=self._try(lambda: self._optional_path("access_policy"), None),
             insecure_open_access=self._flag("insecure_open_access"),
             log_requests=self._flag("log_requests"),
@@ -273,10 +290,16 @@ class _Reading:
             )
         if config.production:
             self.problems += [
-                f"config.{name}: refused in production" for name in config.insecure_settings()
+                f"config.{name}: refused in production{_REASONS.get(name, '')}"
+                for name in config.insecure_settings()
             ]
             if config.sgx_mode != "HW":
                 self.problems.append("config.sgx_mode: production needs 'HW'")
+
+
+def _lies_in(file: Path, folders: Sequence[Path]) -> bool:
+    """Whether a file lies in one of some folders, by whatever name and through whatever link."""
+    return any(file.resolve().is_relative_to(folder.resolve()) for folder in folders)
 
 
 def _read_owner(fields: Fields) -> Ed25519PublicKey:

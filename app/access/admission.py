@@ -28,8 +28,9 @@ PAGE_PATHS: Final = frozenset({b"/", b"/page/style.css", b"/page/script.js", b"/
 """The page for people, which asks for a token: open where tokens count. It tells no more than a
 TLS handshake and the header `Server` do."""
 
-OPEN_TENANT: Final = Tenant("open", None, frozenset({"infer", "metadata", "metrics"}))
-"""Who everybody is with `insecure_open_access`: may do all but change what is loaded."""
+OPEN_TENANT: Final = Tenant("(everybody)", None, frozenset({"infer", "metadata", "metrics"}))
+"""Who everybody is with `insecure_open_access`: may do all but change what is loaded. No tenant of
+a policy can have this name."""
 
 _BEARER: Final = re.compile(rb"bearer +([\x21-\x7e]+)", re.IGNORECASE)
 _NEEDS: Final = (
@@ -112,18 +113,24 @@ class Pass:
 
     Args:
         admission: None for what is open to everybody.
-        usage: where it counts as running until `release`.
+        usage: where it counts as running until `release`, and what its answers are taken from.
     """
 
     def __init__(self, admission: Admission | None, usage: Usage | None = None) -> None:
         self.admission = admission
         self._usage = usage
+        self._is_running = True
+
+    def charge(self, answer_bytes: int, now: float) -> None:
+        """Counts an answer in its tenant's quota; `now` is on the clock of `Gate.admit`."""
+        if self._usage is not None:
+            self._usage.charge(answer_bytes, now)
 
     def release(self) -> None:
         """Ends the request for its tenant's quota; a second time does nothing."""
-        usage, self._usage = self._usage, None
-        if usage is not None:
-            usage.end()
+        if self._usage is not None and self._is_running:
+            self._usage.end()
+        self._is_running = False
 
 
 @dataclass(slots=True)
@@ -210,6 +217,16 @@ def _guest(tenant: Tenant) -> _Guest:
     return _Guest(tenant, Admission(tenant.name, tenant.models, tenant.rights))
 
 
+def lacks_right(admission: Admission, right: str) -> str:
+    """Says to a client that it lacks a right, and what to do where credentials don't count."""
+    if admission.tenant != OPEN_TENANT.name:
+        return f"these credentials don't have the right {right!r}"
+    return (
+        f"open access doesn't have the right {right!r}, whatever the credentials; start the "
+        "server with an access policy instead, and give the right to a tenant there"
+    )
+
+
 def _lacks(admission: Admission, path: bytes) -> Refusal | None:
     """Says what the client may not do, in the words of the routes."""
     for pattern, right in _NEEDS:
@@ -217,7 +234,7 @@ def _lacks(admission: Admission, path: bytes) -> Refusal | None:
         if match is None:
             continue
         if right not in admission.rights:
-            return Refusal(403, f"these credentials don't have the right {right!r}")
+            return Refusal(403, lacks_right(admission, right))
         name = match[1].decode("ascii")
         if admission.models is not None and name not in admission.models:
             return Refusal(404, f"there is no model {name[:80]!r}")

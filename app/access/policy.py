@@ -38,7 +38,7 @@ class Quotas:
 
     Attributes:
         requests_per_s: sustained; as many may come at once after a quiet second.
-        bytes_per_s: of request heads and bodies, sustained.
+        bytes_per_s: of requests and of answers, heads included, sustained.
         concurrent: requests from their complete head to their answer.
     """
 

@@ -9,9 +9,9 @@ class Bucket:
     """A token bucket: fills at a constant rate up to one second's worth.
 
     In any interval no more is taken than the rate times its length plus one
-    second's worth. What costs more than the bucket holds needs a full bucket and
-    leaves a debt, which everything after it has to wait for; so a request larger
-    than a second's worth is slowed down, not impossible.
+    second's worth, and what was charged. What costs more than the bucket holds
+    needs a full bucket and leaves a debt, which everything after it has to wait
+    for; so a request larger than a second's worth is slowed down, not impossible.
 
     Args:
         rate_per_s: at least 1.
@@ -31,6 +31,11 @@ class Bucket:
 
     def take(self, cost: int) -> None:
         """Takes `cost`, right after `wait_s` gave 0 for it."""
+        self._level -= cost
+
+    def charge(self, cost: int, now: float) -> None:
+        """Takes `cost` of what was used already; what isn't there is a debt."""
+        self._fill(now)
         self._level -= cost
 
     def _fill(self, now: float) -> None:
@@ -82,6 +87,11 @@ class Usage:
                 bucket.take(cost)
         self.running += 1
         return None
+
+    def charge(self, answer_bytes: int, now: float) -> None:
+        """Counts an answer: its size is known only now, so requests after it wait for it."""
+        if self._bytes is not None:
+            self._bytes.charge(answer_bytes, now)
 
     def end(self) -> None:
         """Counts a request out; its answer is there, or nobody waits for it."""

@@ -21,7 +21,7 @@ from typing import Final
 from app import limits as default
 from app.access.admission import Gate, Refusal
 from app.server.counters import TransportCounters
-from app.server.framing import CONTINUE, FramingError, Head, error_answer, scan
+from app.server.framing import CONTINUE, PLAIN_HTTP, FramingError, Head, error_answer, scan
 from app.server.request import Request
 from app.server.room import Room, Share
 from app.server.tls.channel import Channel, ChannelState, TlsError
@@ -88,6 +88,7 @@ class Connection:
         deadline: when `expire` is to be called, on the caller's clock.
         starved: a body waits for room; `resume` tries again.
         closing_soon: no further request is read after the present one.
+        is_established: the handshake was completed.
     """
 
     def __init__(
@@ -121,6 +122,7 @@ class Connection:
         self.deadline = now + limits.handshake_timeout_s
         self.starved = False
         self.closing_soon = False
+        self.is_established = False
 
     # --- what the loop asks --------------------------------------------------------------------
 
@@ -154,6 +156,9 @@ class Connection:
             self.drop()
         if self.phase in (Phase.CLOSING, Phase.LINGER, Phase.CLOSED):
             return
+        if self.phase is Phase.HANDSHAKE and PLAIN_HTTP.match(ciphertext):
+            self._refuse_plain(now)
+            return
         try:
             self._decrypt(ciphertext, now)
         except TlsError:
@@ -185,6 +190,8 @@ class Connection:
             return
         self._counters.answered(chunks)
         size = sum(map(len, chunks))
+        if self._request is not None:
+            self._request.entry.charge(size, now)
         if size <= _JOIN_BYTES:
             chunks = [b"".join(chunks)]
         self._answer.extend(memoryview(chunk) for chunk in chunks if chunk)
@@ -254,6 +261,7 @@ class Connection:
             if not self._channel.handshake():
                 return
             self._counters.handshakes += 1
+            self.is_established = True
             self._enter(Phase.IDLE, now + self._limits.keep_alive_s)
         self._inbox += self._channel.read()
         if self._channel.state is ChannelState.ENDED:
@@ -357,6 +365,13 @@ class Connection:
             self._request.release(self._room)
             self._request = None
         self._ready = False
+
+    def _refuse_plain(self, now: float) -> None:
+        """Answers HTTP without TLS in clear text; no byte of it reached TLS or anything else."""
+        self._counters.handshake_failures += 1
+        message = "this port speaks TLS; use https://"
+        self._out = memoryview(error_answer(400, message, self._server_name))
+        self._enter(Phase.CLOSING, now + self._limits.linger_s)
 
     def _fail(self) -> None:
         """TLS failed: the alert may go out, nothing else."""

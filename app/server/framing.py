@@ -21,6 +21,9 @@ from app.limits import MAX_BODY_BYTES, MAX_HEAD_BYTES
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 """Sent once to a client that waits for it before it sends a body."""
 
+PLAIN_HTTP: Final = re.compile(rb"(?:GET|HEAD|POST|PUT|DELETE|OPTIONS|PATCH|TRACE|CONNECT) ")
+"""How a request without TLS begins; a record of TLS begins with 0x16."""
+
 _BARE_LF: Final = re.compile(rb"(?<!\r)\n")
 _REQUEST_LINE: Final = re.compile(rb"([A-Z]{1,16}) ([\x21-\x7e]+) HTTP/([0-9])\.([0-9])")
 # A token of RFC 9110 §5.6.2 without the underscore: CGI maps "_" and "-" to the same variable.
@@ -100,6 +103,11 @@ def scan(
     return _parse(lines.split(b"\r\n"), start + end + 4, max_body_bytes)
 
 
+def error_body(message: str) -> bytes:
+    """Gives the body of every error, in the form that all other JSON of the server has."""
+    return json.dumps({"error": message}, separators=(",", ":")).encode() + b"\n"
+
+
 def error_answer(
     status: int,
     message: str,
@@ -109,7 +117,7 @@ def error_answer(
     head_only: bool = False,
     headers: Sequence[tuple[str, str]] = (),
 ) -> bytes:
-    """Gives a whole answer `{"error": message}` as bytes.
+    """Gives a whole answer with an `error_body` as bytes.
 
     Args:
         status: an HTTP status.
@@ -119,7 +127,7 @@ def error_answer(
         head_only: leaves the body out, as an answer to HEAD has to.
         headers: further names and values.
     """
-    body = json.dumps({"error": message}).encode()
+    body = error_body(message)
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         f"Server: {server_name}",

@@ -3,15 +3,17 @@
 The host and whoever has the right `metrics` read it. Labels come from fixed
 lists and from the models that are configured: no tenant, no address, nothing
 that a client wrote. Counts depend on how many requests there were and on their
-shapes. Times are whole milliseconds of running sums, for a kernel's time may
-depend on the values that it computes with. What is left out on purpose: the
-largest memory of a run, because a model's inner shapes may depend on values.
+shapes. Times are whole milliseconds of running sums and counts between bounds
+that are far apart, for a kernel's time may depend on the values that it
+computes with. What is left out on purpose: the largest memory of a run, because
+a model's inner shapes may depend on values.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Final
 
 from prometheus_client import generate_latest
@@ -29,7 +31,7 @@ from app import __version__
 from app.audit import Audit
 from app.limits import MIB
 from app.server.counters import TransportCounters
-from app.serving.statistics import REASONS, Statistics
+from app.serving.statistics import DURATION_BOUNDS_MS, REASONS, Durations, Statistics
 
 BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64)
 """Upper bounds of the batch sizes that are told apart; the last is `MAX_BATCH`."""
@@ -70,6 +72,7 @@ def families(figures: Figures) -> Iterator[Metric]:
     if figures.transport is not None:
         yield from _of_transport(figures.transport)
     yield from (_of_models(row, figures.models) for row in _OWN)
+    yield from (_durations(row, figures.models) for row in _DURATIONS)
     yield _batch_sizes(figures.models)
     yield from (_of_models(row, figures.models) for row in _TRITON)
 
@@ -295,6 +298,42 @@ _TRITON: Final = (
         lambda found: _microseconds(found.compute_output.ns),
     ),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class _Histogram:
+    """Durations of each model: name, text, how many took how long, and their sum in nanoseconds."""
+
+    name: str
+    text: str
+    durations: Callable[[Statistics], Durations]
+    sum_ns: Callable[[Statistics], int]
+
+
+_DURATIONS: Final = (
+    _Histogram(
+        "cloister_request_duration_seconds",
+        "Answered requests, from arrival to the end of their run.",
+        lambda found: found.durations,
+        lambda found: found.success.ns,
+    ),
+    _Histogram(
+        "cloister_queue_duration_seconds",
+        "The part of it that answered requests waited.",
+        lambda found: found.queue_durations,
+        lambda found: found.queue.ns,
+    ),
+)
+_BOUNDS: Final = (*(str(bound / _MS_PER_S) for bound in DURATION_BOUNDS_MS), "+Inf")
+
+
+def _durations(row: _Histogram, models: Sequence[Statistics]) -> Metric:
+    family = HistogramMetricFamily(row.name, row.text, labels=_MODEL)
+    for found in models:
+        upto = accumulate(row.durations(found).counts)
+        buckets = list(zip(_BOUNDS, upto, strict=True))
+        family.add_metric(_key(found), buckets, _seconds(row.sum_ns(found)))
+    return family
 
 
 def _batch_sizes(models: Sequence[Statistics]) -> Metric:

@@ -164,8 +164,11 @@ class Life:
         return "READY", "" if self.state is State.READY else "loads when it is asked"
 
 
-Lease = Callable[["ServedModel"], AbstractContextManager[Batcher]]
-"""Keeps a model loaded while it is used, and loads it first where that is needed."""
+Lease = Callable[
+    ["ServedModel", Callable[[], ApplianceError | None]], AbstractContextManager[Batcher]
+]
+"""Keeps a model loaded while it is used, and loads it first where that is needed, unless the
+function says why the request ends before."""
 
 
 class ServedModel:
@@ -287,7 +290,7 @@ class ServedModel:
                 deadline_ns=_deadline_ns(arrived_ns, timeout_us),
                 clock_ns=self._clock_ns,
             )
-            with self._lease(self) as batcher:
+            with self._lease(self, job.end) as batcher:
                 result = batcher.run(job)
         except ApplianceError as error:
             self.recorder.failed(error, self._clock_ns() - arrived_ns)

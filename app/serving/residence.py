@@ -12,12 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
+from typing import Final
 
 from app.errors import ApplianceError, BusyError, ExecutionError, MemoryBudgetError
 from app.limits import DRAIN_TIMEOUT_S, MAX_LOADED_MODELS
 from app.serving.batching import Batcher
 from app.serving.models import Opened, ServedModel, State
 from app.serving.shares import fair_share, to_unload
+
+_LOOK_S: Final = 0.05
+"""How often a request that waits for loading is asked whether it still needs to."""
 
 
 class Residence:
@@ -65,13 +69,20 @@ class Residence:
     # --- using ---------------------------------------------------------------------------------
 
     @contextmanager
-    def lease(self, model: ServedModel) -> Iterator[Batcher]:
+    def lease(
+        self, model: ServedModel, end: Callable[[], ApplianceError | None] = lambda: None
+    ) -> Iterator[Batcher]:
         """Keeps a model loaded while it is used, and loads it first where that is needed.
 
+        Args:
+            model: it.
+            end: says why the request needn't wait for loading any more, None while it does. A
+                load that this thread has begun comes to its end: others will want the model.
+
         Raises:
-            ApplianceError: as `Life.check`, `verify` and `open` do.
+            ApplianceError: what `end` gave, or as `Life.check`, `verify` and `open` do.
         """
-        batcher = self._enter(model)
+        batcher = self._enter(model, end)
         try:
             yield batcher
         finally:
@@ -81,16 +92,24 @@ class Residence:
                     self._close(model)
                 self.changed.notify_all()
 
-    def _enter(self, model: ServedModel) -> Batcher:
+    def _enter(self, model: ServedModel, end: Callable[[], ApplianceError | None]) -> Batcher:
         batcher = self._use(model)
         while batcher is None:
-            with self.loading:
-                batcher = self._use(model)
-                if batcher is None:
-                    self.verify(model)
-                    self.open(model)
-                    batcher = self._use(model)
+            over = end()
+            if over is not None:
+                raise over
+            if self.loading.acquire(timeout=_LOOK_S):
+                try:
+                    batcher = self._use(model) or self._load(model)
+                finally:
+                    self.loading.release()
         return batcher
+
+    def _load(self, model: ServedModel) -> Batcher | None:
+        """Loads a model, with `loading` held; None when it was unloaded right away."""
+        self.verify(model)
+        self.open(model)
+        return self._use(model)
 
     def _use(self, model: ServedModel) -> Batcher | None:
         """Counts a user of a loaded model; None when it isn't loaded."""

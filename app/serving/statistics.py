@@ -5,8 +5,10 @@ from __future__ import annotations
 import copy
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from app.errors import ApplianceError, BusyError, CancelledError, DeadlineError, ExecutionError
 from app.runner import RunResult
@@ -14,6 +16,12 @@ from app.serving.job import Job
 
 REASONS = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
 """Why a request failed: no place or time for it, nobody waited, the model failed, anything else."""
+
+
+DURATION_BOUNDS_MS: Final = (1, 3, 10, 30, 100, 300, 1000, 3000, 10_000, 30_000)
+"""Durations are told apart at these bounds only, each about three times the one before."""
+
+_NS_PER_MS: Final = 1_000_000
 
 
 @dataclass(slots=True)
@@ -30,6 +38,21 @@ class Span:
 
 
 @dataclass(slots=True)
+class Durations:
+    """How often something took how long, coarsely.
+
+    Attributes:
+        counts: up to each of `DURATION_BOUNDS_MS` and above the one before; the last is beyond all.
+    """
+
+    counts: list[int] = field(default_factory=lambda: [0] * (len(DURATION_BOUNDS_MS) + 1))
+
+    def add(self, ns: int) -> None:
+        """Adds one."""
+        self.counts[bisect_left(DURATION_BOUNDS_MS, ns / _NS_PER_MS)] += 1
+
+
+@dataclass(slots=True)
 class Statistics:
     """Counters of one model version since the start; loading it again doesn't reset them.
 
@@ -39,6 +62,7 @@ class Statistics:
         fail: those without.
         reasons: how many of the failed ones for each of `REASONS`.
         queue: waiting, for the successful ones: for a worker, for a place in a batch, for loading.
+        durations, queue_durations: those of `success` and `queue`, one by one.
         compute_input: reading tensors from requests.
         compute_infer: running, the whole batch's time for each of its requests.
         compute_output: writing tensors to answers.
@@ -60,6 +84,8 @@ class Statistics:
     fail: Span = field(default_factory=Span)
     reasons: dict[str, int] = field(default_factory=lambda: dict.fromkeys(REASONS, 0))
     queue: Span = field(default_factory=Span)
+    durations: Durations = field(default_factory=Durations)
+    queue_durations: Durations = field(default_factory=Durations)
     compute_input: Span = field(default_factory=Span)
     compute_infer: Span = field(default_factory=Span)
     compute_output: Span = field(default_factory=Span)
@@ -110,6 +136,8 @@ class Recorder:
         with self._lock:
             self._found.success.add(total_ns)
             self._found.queue.add(queue_ns)
+            self._found.durations.add(total_ns)
+            self._found.queue_durations.add(queue_ns)
             self._found.compute_infer.add(infer_ns)
 
     def failed(self, error: ApplianceError, total_ns: int) -> None:

@@ -11,7 +11,7 @@ the rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Final
 
@@ -23,7 +23,10 @@ from app.serving.job import Job
 from app.tensors import Array, TensorSpec
 
 LEAST_GAIN: Final = 0.1
-"""How much shorter a request's share of a wider batch must be: a batch delays its first answer."""
+"""How much shorter a request's share of a batch must be: a batch delays its first answer."""
+
+LEAST_STEP: Final = 0.02
+"""How much shorter still with twice the width: less than this is not worth the memory."""
 
 Outcome = RunResult | ExecutionError
 
@@ -117,18 +120,30 @@ def best_width(request_ns: Callable[[int], int | None], most: int) -> int:
         most: the widest batch allowed.
 
     Returns:
-        1 or more: each doubling beyond it shortens a request's share by less than `LEAST_GAIN`.
+        1, or a width that shortens a request's share by `LEAST_GAIN` in all and, against every
+        narrower one that was looked at, by `LEAST_STEP`.
     """
-    best, best_ns = 1, request_ns(1) if most > 1 else None
-    width = 2
-    while width <= most and best_ns is not None:
+    alone_ns = request_ns(1) if most > 1 else None
+    if alone_ns is None:
+        return 1
+    best, share_ns = 1, float(alone_ns)
+    for width in _widths(most):
         batch_ns = request_ns(width)
         if batch_ns is None:
             break
-        if batch_ns / width < best_ns / best * (1 - LEAST_GAIN):
-            best, best_ns = width, batch_ns
+        if batch_ns / width < share_ns * (1 - LEAST_STEP):
+            best, share_ns = width, batch_ns / width
+    return best if share_ns < alone_ns * (1 - LEAST_GAIN) else 1
+
+
+def _widths(most: int) -> Iterator[int]:
+    """Gives 2, 4, 8, … and last the widest allowed."""
+    width = 2
+    while width < most:
+        yield width
         width *= 2
-    return best
+    if most > 1:
+        yield most
 
 
 def _run(runner: Runner, batch: Sequence[Job]) -> list[Outcome]:

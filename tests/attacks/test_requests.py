@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import gzip
 import io
 import json
@@ -15,11 +14,11 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.limits import MAX_BODY_BYTES, MAX_JSON_BYTES, MIB
-from app.server.oip.compression import deflate
 from tests import served
 from tests.unit.app.server.oip.bodies import binary
 from tests.unit.app.server.routes.requests import INFER, SHADES, SUMS, picture
 from tests.unit.app.test_pictures import bomb
+from tools.bench.hostile import inflating
 
 HEADER = "Inference-Header-Content-Length"
 SHADES_INFER = "/v2/models/shades/infer"
@@ -53,12 +52,6 @@ def tensors(x: bytes = bytes(16), *, header: object = None, **change: Any) -> di
 
 def packed(raw: bytes, encoding: str = "gzip", **headers: str) -> dict[str, Any]:
     return {"data": raw, "headers": {"Content-Encoding": encoding, **headers}}
-
-
-@functools.cache
-def inflating(size: int, encoding: str = "gzip") -> bytes:
-    """A few bytes that inflate to so many."""
-    return deflate([bytes(MIB)] * (size // MIB), encoding)
 
 
 SHAPE = {"shape": [1 << 39, 1 << 39]}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.limits import MIB
+from app.limits import MAX_HANDSHAKES, MIB
 from app.server.connection import TransportLimits
 from app.server.http import ApplianceServer
 from tests.attacks.conftest import WORKERS
@@ -20,6 +20,7 @@ from tests.unit.app.server.clients import (
     Client,
     Clock,
     assert_serves,
+    client_context,
     client_hello,
     curl,
     request_bytes,
@@ -30,6 +31,8 @@ from tests.unit.app.server.clients import (
 
 pytestmark = pytest.mark.usefixtures("tls_library")
 
+MANY = MAX_HANDSHAKES + 32
+
 # --- silence and slowness ------------------------------------------------------------------------
 
 
@@ -37,17 +40,30 @@ def test_more_silent_clients_than_workers_and_handshakes_delay_nobody(
     server: ApplianceServer,
 ) -> None:
     with ExitStack() as stack:
-        for _ in range(100):
+        for _ in range(MANY):
             stack.enter_context(tcp(server))
         assert_serves(server)
+
+
+def test_a_burst_of_honest_clients_pushes_nobody_out(application: Application) -> None:
+    """All connect before the first one says a word."""
+    context = client_context()
+    with serving(application, clock=lambda: 0.0) as server, ExitStack() as stack:
+        waiting = [stack.enter_context(tcp(server)) for _ in range(100)]
+        until(lambda: server.front.connections == len(waiting))
+        for raw in waiting:
+            client = stack.enter_context(context.wrap_socket(raw, server_hostname="localhost"))
+            client.sendall(request_bytes("GET", "/echo"))
+            assert client.recv(4096).startswith(b"HTTP/1.1 200 ")
+    assert len(application.calls) == len(waiting)
 
 
 def test_half_a_handshake_from_many_delays_nobody(server: ApplianceServer) -> None:
     hello = client_hello()
     with ExitStack() as stack:
-        for number in range(100):
+        for number in range(MANY):
             client = stack.enter_context(tcp(server))
-            client.sendall(hello[: 1 + number * len(hello) // 100])
+            client.sendall(hello[: 1 + number * len(hello) // MANY])
         assert_serves(server)
 
 

@@ -81,7 +81,7 @@ def test_old_tls_is_dropped(server: ApplianceServer, version: ssl.TLSVersion) ->
 @pytest.mark.parametrize(
     "garbage",
     [
-        b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"BREW / HTTP/1.1\r\nHost: localhost\r\n\r\n",
         b"\x16\x03\x01\x40\x00" + b"\x41" * 20_000,
         b"\x80\x2e\x01\x00\x02" + bytes(60),
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -108,6 +108,37 @@ def test_what_is_no_handshake_is_dropped_quietly(
     assert_serves(server)
     assert application.calls == ["/echo"]
     assert caplog.text == ""
+
+
+def test_curl_without_tls_is_told_what_to_do(
+    server: ApplianceServer, application: Application, tmp_path: Path
+) -> None:
+    port = server.address[1]
+    large = tmp_path / "large"
+    large.write_bytes(bytes(300_000))
+    for body in ((), ("--data", "secret"), ("--data-binary", f"@{large}")):
+        told = curl(tmp_path, "--include", *body, f"http://localhost:{port}/echo")
+        head, _, said = told.stdout.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+        assert said == b'{"error":"this port speaks TLS; use https://"}\n'
+    assert server.front.counters.handshake_failures == 3
+    assert server.front.requests == 0
+    assert_serves(server)
+    assert application.calls == ["/echo"], "nothing of it was a request"
+
+
+def test_http_without_tls_takes_no_more_places_than_silence() -> None:
+    """Those who are being told what to do push out one another, as silent handshakes do."""
+    limits = TransportLimits(max_handshakes=4)
+    with serving(Application(), limits=limits, clock=lambda: 0.0) as server:  # no deadline passes
+        clients = [tcp(server) for _ in range(20)]
+        for client in clients:
+            client.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        until(lambda: server.front.counters.handshake_failures >= 20)
+        assert server.front.connections <= 4
+        assert_serves(server)
+        for client in clients:
+            client.close()
 
 
 # --- strange cuts --------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Final
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response
 from werkzeug.exceptions import HTTPException
 
 from app.errors import (
@@ -23,6 +23,7 @@ from app.errors import (
     UnsupportedMediaError,
 )
 from app.server import logs
+from app.server.framing import error_body
 from app.server.logs import Event
 
 _STATUSES: Final[tuple[tuple[type[ApplianceError], int], ...]] = (
@@ -48,37 +49,44 @@ def add_handlers(application: Flask) -> None:
     application.register_error_handler(Exception, _unexpected)
 
 
-def _appliance_error(error: ApplianceError) -> tuple[Response, int]:
+def error_response(status: int, message: str) -> Response:
+    """Gives an answer that says what was wrong."""
+    return Response(error_body(message), status, content_type="application/json")
+
+
+def _appliance_error(error: ApplianceError) -> Response:
     status = next((code for kind, code in _STATUSES if isinstance(error, kind)), 500)
     if isinstance(error, MemoryBudgetError):
-        return jsonify(
-            error=f"the request needs {error.required_bytes} bytes of model memory, the budget "
-            f"is {error.budget_bytes} bytes; send a smaller one"
-        ), status
+        return error_response(
+            status,
+            f"the request needs {error.required_bytes} bytes of model memory, the budget "
+            f"is {error.budget_bytes} bytes; send a smaller one",
+        )
     if isinstance(error, DeadlineError):
-        return jsonify(error="the request's timeout passed before its answer was there"), status
+        return error_response(status, "the request's timeout passed before its answer was there")
     if isinstance(error, CancelledError):
-        return jsonify(error="the request was given up: its client has left"), status
+        return error_response(status, "the request was given up: its client has left")
     if status == 500:
         logs.write(logging.ERROR, Event.REQUEST_FAILED, error=error)
-        return jsonify(error="the model could not be run"), status
-    answer = jsonify(error=str(error))
+        return error_response(status, "the model could not be run")
+    answer = error_response(status, str(error))
     if isinstance(error, BusyError):
         answer.headers["Retry-After"] = str(error.retry_after_s)
     if status == 401:
         answer.headers["WWW-Authenticate"] = "Bearer"  # RFC 9110 §11.6.1 asks for one
-    return answer, status
+    return answer
 
 
-def _http_error(error: HTTPException) -> tuple[Response, int]:
-    answer = jsonify(error=_ROUTES.get(error.code or 500) or error.description or error.name)
+def _http_error(error: HTTPException) -> Response:
+    status = error.code or 500
+    answer = error_response(status, _ROUTES.get(status) or error.description or error.name)
     # Allow, Retry-After and the like belong to the status.
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             answer.headers[name] = value
-    return answer, error.code or 500
+    return answer
 
 
-def _unexpected(error: Exception) -> tuple[Response, int]:
+def _unexpected(error: Exception) -> Response:
     logs.write(logging.ERROR, Event.REQUEST_FAILED, error=error)
-    return jsonify(error="internal error"), 500
+    return error_response(500, "internal error")

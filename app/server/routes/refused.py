@@ -5,7 +5,9 @@ from __future__ import annotations
 from functools import partial
 from typing import Final
 
-from flask import Flask, Response, jsonify
+from flask import Flask, Response
+
+from app.server.routes.failures import error_response
 
 _NO_SHARED_MEMORY: Final = (
     "shared memory isn't served: the host could read and change it behind the enclave's back; "
@@ -33,6 +35,6 @@ def add_routes(application: Flask) -> None:
         application.add_url_rule(path, f"refused-{number}", view, methods=["GET", "POST"])
 
 
-def _refuse(reason: str, rest: str = "") -> tuple[Response, int]:
+def _refuse(reason: str, rest: str = "") -> Response:
     del rest
-    return jsonify(error=reason), _NOT_IMPLEMENTED
+    return error_response(_NOT_IMPLEMENTED, reason)

@@ -8,7 +8,7 @@ from typing import Final, ParamSpec, TypeVar
 
 from flask import request
 
-from app.access.admission import Admission
+from app.access.admission import Admission, lacks_right
 from app.errors import AuthenticationError, ForbiddenError, NotFoundError
 
 P = ParamSpec("P")
@@ -46,7 +46,7 @@ def needs(right: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
         def checked(*arguments: P.args, **named: P.kwargs) -> T:
             found = admission()
             if right not in found.rights:
-                raise ForbiddenError(f"these credentials don't have the right {right!r}")
+                raise ForbiddenError(lacks_right(found, right))
             name = named.get("name")
             if name is not None and not may_use(found, str(name)):
                 raise NotFoundError(f"there is no model {str(name)[:80]!r}")

@@ -23,17 +23,18 @@ NAMES = sorted(set(re.findall(r'"(insecure_\w+)"', Path(app.config.__file__).rea
 INSECURE: dict[str, dict[str, Any]] = {
     "insecure_key_folder": {"key_folder": None, "insecure_key_folder": "/i"},
     "insecure_open_access": {"insecure_open_access": True},
+    "insecure_tls_private_key": {"tls": {"certificate": "/c", "private_key": "/host/k"}},
 }
 """For each of them a change that sets it."""
 
 SIMULATIONS = [each for each in Runtime if each.is_simulation]
 
 
-def read(tmp_path: Path, change: dict[str, Any]) -> Config:
+def read(tmp_path: Path, change: dict[str, Any], root: Path = Path("/")) -> Config:
     path = tmp_path / "config.json"
     content = {name: value for name, value in (CONFIG | change).items() if value is not None}
     path.write_text(json.dumps(content))
-    return read_config(path)
+    return read_config(path, root)
 
 
 def test_every_insecure_setting_is_tried_here() -> None:
@@ -48,6 +49,36 @@ def test_insecure_setting_is_listed_and_production_refuses_it(tmp_path: Path, na
     assert found.describe()["insecure_settings"] == [name]
     with pytest.raises(ConfigError, match=f"{name}: refused in production"):
         read(tmp_path, {**INSECURE[name], "production": True, "sgx_mode": "HW"})
+
+
+@pytest.mark.parametrize(
+    ("place", "is_the_hosts"),
+    [
+        ("/host/tls/key.pem", True),
+        ("/bundles/key.pem", True),
+        ("/etc/../host/key.pem", True),
+        ("/link/key.pem", True),
+        ("/hostile/key.pem", False),
+        ("/etc/key.pem", False),
+        ("/run/keys/key.pem", False),
+    ],
+)
+def test_private_key_in_a_folder_of_the_host_is_insecure(
+    tmp_path: Path, place: str, is_the_hosts: bool
+) -> None:
+    """By whatever name: the host reads what lies there."""
+    (tmp_path / "host").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "host")
+    tls = {"certificate": "/host/c.pem", "private_key": place}
+    change = {"tls": tls, "bundle_folder": "/bundles", "key_folder": "/run/keys"}
+    found = read(tmp_path, change, tmp_path).insecure_settings()
+    assert found == (("insecure_tls_private_key",) if is_the_hosts else ())
+
+
+def test_private_key_among_insecure_keys_is_insecure(tmp_path: Path) -> None:
+    tls = {"certificate": "/c.pem", "private_key": "/i/k.pem"}
+    found = read(tmp_path, {**INSECURE["insecure_key_folder"], "tls": tls})
+    assert set(found.insecure_settings()) == {"insecure_key_folder", "insecure_tls_private_key"}
 
 
 @pytest.mark.parametrize("runtime", SIMULATIONS)

@@ -60,8 +60,11 @@ def test_open_access_is_everything_but_manage_for_everybody() -> None:
     gate = Gate(None, insecure_open_access=True)
     for asked in (head(None), head("nonsense")):
         found = let_in(gate, asked).admission
-        assert found == Admission("open", None, frozenset({"infer", "metadata", "metrics"}))
-    assert refused(gate, head(None, "/v2/repository/models/digits/load")).status == 403
+        assert found == Admission("(everybody)", None, frozenset({"infer", "metadata", "metrics"}))
+    refusal = refused(gate, head(TOKEN, "/v2/repository/models/digits/load"))
+    assert refusal.status == 403
+    assert "open access doesn't have the right 'manage'" in refusal.message
+    assert "start the server with an access policy" in refusal.message
 
 
 def test_a_policy_and_open_access_exclude_each_other() -> None:

@@ -94,6 +94,46 @@ def test_concurrent_requests_are_counted_until_they_end() -> None:
     assert usage.running == 2
 
 
+@settings(max_examples=200)
+@given(RATES, st.lists(st.tuples(GAPS, st.integers(0, 120), st.integers(0, 500)), max_size=40))
+def test_no_interval_gets_more_than_the_rate_and_one_second_and_one_exchange(
+    rate: int, asked: list[tuple[float, int, int]]
+) -> None:
+    """An answer is charged when it is there; what it owes, later requests wait for."""
+    usage, now = Usage(Quotas(bytes_per_s=rate), 0.0), 0.0
+    found: list[tuple[float, int]] = []
+    for gap, request_bytes, answer_bytes in asked:
+        now += gap
+        if usage.begin(request_bytes, now) is None:
+            usage.charge(answer_bytes, now)
+            usage.end()
+            found.append((now, request_bytes + answer_bytes))
+    for first in range(len(found)):
+        for last in range(first, len(found)):
+            costs = [cost for _, cost in found[first : last + 1]]
+            length_s = found[last][0] - found[first][0]
+            assert sum(costs) <= rate * length_s + rate + max(costs) + TINY
+
+
+def test_an_answer_counts_from_when_it_is_there() -> None:
+    usage = Usage(Quotas(bytes_per_s=10), 0.0)
+    assert usage.begin(0, 0.0) is None
+    usage.charge(35, 100.0)
+    refusal = usage.begin(1, 100.0)
+    assert refusal is not None
+    assert refusal[1] == pytest.approx(2.6)
+    assert usage.begin(1, 102.7) is None
+
+
+@pytest.mark.parametrize("quotas", [Quotas(), Quotas(requests_per_s=5), Quotas(concurrent=1)])
+def test_without_a_quota_of_bytes_answers_cost_nothing(quotas: Quotas) -> None:
+    usage = Usage(quotas, 0.0)
+    assert usage.begin(1, 0.0) is None
+    usage.charge(1 << 40, 0.0)
+    usage.end()
+    assert usage.begin(1, 0.0) is None
+
+
 @pytest.mark.parametrize(
     ("quotas", "name"),
     [

@@ -171,11 +171,31 @@ def test_a_client_that_leaves_makes_its_request_abandoned() -> None:
 
 def test_a_failed_handshake_may_send_its_alert_and_nothing_else() -> None:
     bench = Bench()
-    bench.connection.receive(b"GET / HTTP/1.1", 0)
+    bench.connection.receive(b"SSH-2.0-OpenSSH_9.6", 0)
     assert bench.connection.phase is Phase.CLOSED
     assert bench.flush() == b"ALERT"
     bench.connection.receive(b"HELLO", 0)
     assert bench.connection.phase is Phase.CLOSED
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD", "POST", "PUT", "OPTIONS", "CONNECT"])
+def test_http_without_tls_is_told_so_in_clear_text(method: str) -> None:
+    bench = Bench()
+    connection = bench.connection
+    plain = request_bytes(method, "/v2/models/m/infer", b"secret")
+    connection.receive(plain, 1)
+    assert (connection.phase, connection.deadline) == (Phase.CLOSING, 1 + 2)
+    answer = bench.flush()
+    assert error_of(answer) == (400, "this port speaks TLS; use https://")
+    assert b"\r\nConnection: close\r\n" in answer
+    assert b"secret" not in answer
+    connection.receive(plain + b"HELLO" + plain, 1)
+    assert (connection.phase, connection.deadline) == (Phase.LINGER, 2)
+    assert (bench.channel.incoming, bench.flush()) == (b"", b""), "nothing reached TLS, one answer"
+    assert connection.take_request() is None
+    assert not connection.is_established
+    connection.expire(3)
+    assert connection.phase is Phase.CLOSED
 
 
 def test_exactly_one_100_continue_is_sent_and_only_once_there_is_room() -> None:

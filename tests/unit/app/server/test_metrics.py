@@ -18,7 +18,7 @@ from app.runtime import Runtime
 from app.server.application import create_application
 from app.server.counters import TRANSPORT, TransportCounters
 from app.server.metrics import BATCH_BUCKETS, Figures, families, render
-from app.serving.statistics import Span, Statistics
+from app.serving.statistics import DURATION_BOUNDS_MS, Recorder, Span, Statistics
 from tests import policies, served
 from tests.unit.app.server.clients import Client, serving
 from tests.unit.app.server.routes.requests import INFER, SUMS
@@ -94,6 +94,31 @@ def test_batch_sizes_are_a_histogram(ran: dict[int, int]) -> None:
     assert all(least <= most for least, most in itertools.pairwise(counts))
     assert counts[-1] == of("bucket", le="+Inf") == of("count") == sum(ran.values())
     assert of("sum") == sum(size * n for size, n in ran.items())
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.integers(0, 60_000_000_000), max_size=30), st.booleans())
+def test_durations_are_histograms_with_coarse_bounds(times: list[int], of_queue: bool) -> None:
+    recorder = Recorder("sums", 1)
+    for ns in times:
+        recorder.succeeded(*((0, ns, 0) if of_queue else (ns, 0, 0)))
+    found = scrape(figures(recorder.snapshot()))
+    name = f"cloister_{'queue' if of_queue else 'request'}_duration_seconds"
+    labels = {"model": "sums", "version": "1"}
+
+    def of(suffix: str, **more: str) -> float:
+        return found[f"{name}_{suffix}", tuple(sorted({**labels, **more}.items()))]
+
+    counts = [of("bucket", le=str(bound / 1000)) for bound in DURATION_BOUNDS_MS]
+    assert counts == [sum(ns <= bound * 1_000_000 for ns in times) for bound in DURATION_BOUNDS_MS]
+    assert of("bucket", le="+Inf") == of("count") == len(times)
+    assert of("sum") == sum(times) // 1_000_000 / 1000
+
+
+def test_bounds_of_durations_are_no_finer_than_sums_and_far_apart() -> None:
+    assert min(DURATION_BOUNDS_MS) >= 1
+    assert all(3 * least <= most for least, most in itertools.pairwise(DURATION_BOUNDS_MS[::2]))
+    assert all(2 * least < most for least, most in itertools.pairwise(DURATION_BOUNDS_MS))
 
 
 @given(st.integers(0, 1 << 50))

@@ -57,6 +57,28 @@ def test_the_body_of_a_refused_request_is_not_read_as_a_request(step: int) -> No
     assert found.take().head.target == b"/wanted"
 
 
+def test_an_answer_is_taken_from_the_quota_of_bytes() -> None:
+    """Its tenant's next request waits, on whatever connection; other tenants' don't."""
+    limited, token = tenant("limited", quotas=Quotas(bytes_per_s=1000))
+    other, other_token = tenant("other", quotas=Quotas(bytes_per_s=1000))
+    gate = Gate(policy(limited, other))
+    asked = request_bytes("GET", "/v2", **bearer(token))
+    first, second = Bench(gate=gate), Bench(gate=gate)
+    first.open().receive(asked, 0)
+    request = first.take()
+    request.release(first.room)
+    first.connection.answer([b"x" * 5000], True, 0)
+    second.open().receive(asked, 1)
+    answer = second.flush()
+    assert error_of(answer) == (429, "the tenant's quota 'bytes_per_s' is used up, try again")
+    assert b"\r\nRetry-After: 4\r\n" in answer
+    second.connection.receive(request_bytes("GET", "/v2", **bearer(other_token)), 1)
+    second.take()
+    first.flush()
+    first.connection.receive(asked, 6)
+    first.take()
+
+
 def test_the_skipped_body_takes_no_memory() -> None:
     found = bench()
     found.connection.receive(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 1000\r\n\r\n", 0)

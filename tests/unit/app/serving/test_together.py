@@ -14,7 +14,7 @@ from app.engine import OrtEngine
 from app.errors import CancelledError, ExecutionError, MemoryBudgetError
 from app.runner import Runner, RunResult
 from app.serving.job import Job
-from app.serving.together import LEAST_GAIN, LockStep, Rows, best_width, can_join
+from app.serving.together import LEAST_GAIN, LEAST_STEP, LockStep, Rows, best_width, can_join
 from app.tensors import Array
 from tests import fakes, folders, models
 from tests.fakes import spec
@@ -168,10 +168,14 @@ def test_models_whose_requests_can_be_rows(
 
 @given(st.integers(0, 1000), st.integers(1, 1000), st.integers(1, 64))
 def test_width_is_what_sharing_the_loading_is_worth(load: int, run: int, most: int) -> None:
+    def share(requests: int) -> float:
+        return load / requests + run
+
     width = best_width(lambda requests: load + run * requests, most)
     assert 1 <= width <= most
     if width > 1:
-        assert (load + run * width) / width < (load + run) * (1 - LEAST_GAIN)
+        assert share(width) < share(1) * (1 - LEAST_GAIN)
+        assert share(most) >= share(width) * (1 - LEAST_STEP), "no wider one is worth its memory"
 
 
 def test_width_where_nothing_is_shared_or_nothing_more_fits() -> None:
@@ -179,6 +183,11 @@ def test_width_where_nothing_is_shared_or_nothing_more_fits() -> None:
     assert best_width(lambda requests: 1000 + requests, 8) == 8
     assert best_width(lambda requests: 1000 + requests if requests < 4 else None, 8) == 2
     assert best_width(lambda requests: None, 8) == 1
+    assert best_width(lambda requests: 1000 + requests, 3) == 3, "the widest allowed is looked at"
+    # Half of a request is loading: a width of 8 still shortens that of 4 by 10 % of a share.
+    assert best_width(lambda requests: 50 + 50 * requests, 8) == 8
+    # Loading hides behind computing but for a little.
+    assert best_width(lambda requests: 5 + 100 * requests, 8) == 1
     asked: list[int] = []
     assert best_width(asked.append, 1) == 1
     assert asked == [], "nothing is opened to find out what is clear"

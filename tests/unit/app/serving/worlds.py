@@ -63,6 +63,7 @@ class FakeBundle:
         events: "verify", "open" and "close", in order.
         verify_error, open_error: raised instead.
         gate: what every run passes through.
+        open_gate: what loading passes through.
     """
 
     name: str = "sums"
@@ -75,6 +76,7 @@ class FakeBundle:
     verify_error: Exception | None = None
     open_error: Exception | None = None
     gate: Gate | None = None
+    open_gate: Gate | None = None
     readers: list[MemoryReader] = field(default_factory=list)
 
     @property
@@ -89,6 +91,8 @@ class FakeBundle:
 
     def open(self, budget_bytes: int) -> Opened:
         self.events.append("open")
+        if self.open_gate is not None:
+            self.open_gate.pass_through()
         if self.open_error is not None:
             raise self.open_error
         runner, reader = make_runner(self._compute, self.lock_step)

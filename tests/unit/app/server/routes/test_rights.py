@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from app.access.admission import OPEN_TENANT, Admission
 from tests import served
 from tests.unit.app.server.routes.requests import INFER
 
@@ -44,6 +45,15 @@ def test_route_needs_its_right(method: str, path: str, right: str) -> None:
     having = served.admitted(rights=frozenset({right}))
     answer = served.client(models, having).open(path, method=method)
     assert answer.status_code not in (401, 403, 404)
+
+
+def test_under_open_access_credentials_are_not_blamed() -> None:
+    everybody = Admission(OPEN_TENANT.name, OPEN_TENANT.models, OPEN_TENANT.rights)
+    models = served.models()
+    answer = served.client(models, everybody).post("/v2/repository/models/sums/unload")
+    assert answer.status_code == 403
+    assert answer.get_json()["error"].startswith("open access doesn't have the right 'manage'")
+    assert models.changes == []
 
 
 @pytest.mark.parametrize(
