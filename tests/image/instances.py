@@ -113,7 +113,7 @@ def make_instance(folder: Path, prefix: Path, sign_key: Path) -> TestInstance:
 def path_without(folder: Path, *missing: str) -> str:
     """A PATH on which some commands are missing."""
     folder.mkdir()
-    for name in ("sh", "prlimit", "unshare", "mount", "ldconfig", "bwrap", "env"):
+    for name in ("sh", "prlimit", "unshare", "mount", "ldconfig", "bwrap", "env", "setpriv"):
         found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
         if name not in missing and found is not None:
             (folder / name).symlink_to(found)

@@ -179,6 +179,8 @@ def plain_start(
     limits = _limits(configuration) if shutil.which("prlimit") else []
     if limits:
         argv = ["prlimit", *limits, *argv]
+    if shutil.which("setpriv"):  # a supervisor that is killed can't end the app any more
+        argv = ["setpriv", "--pdeathsig", "KILL", *argv]
     threads = configuration["resource_limits"]["max_num_of_threads"]
     return Start(
         argv=_located(argv),
