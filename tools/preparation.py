@@ -76,6 +76,7 @@ def prepare(
     *,
     tile_bytes: int | None,
     budget_bytes: int | None = None,
+    lock_step: int = 1,
     row_bytes: int | None = None,
     say: Callable[[str], None] = lambda _: None,
 ) -> PreparedModel:
@@ -87,6 +88,7 @@ def prepare(
         dimensions: sizes to plan symbolic dimensions with.
         tile_bytes: operators with more weights are tiled; None leaves all whole.
         budget_bytes: where tensors don't fit in it, regions are tiled by rows until they do.
+        lock_step: requests whose tensors have to fit together.
         row_bytes: tiles regions by rows for this room, as a plan says that it was done.
         say: told what is done next, for people who wait.
 
@@ -104,7 +106,7 @@ def prepare(
     work = _Tiling(model, plain, optimization, say)
     if budget_bytes is not None and tile_bytes is not None:
         tile_bytes = max(tile_bytes, sum(plain.weight_bytes.values()) // _MOST_TILES)
-        return work.fitted(tile_bytes, budget_bytes)
+        return work.fitted(tile_bytes, budget_bytes, lock_step)
     prepared = work.tiled(tile_bytes)
     return prepared if row_bytes is None else _tiled_by_rows(prepared, row_bytes)
 
@@ -118,14 +120,14 @@ class _Tiling:
     optimization: str
     say: Callable[[str], None]
 
-    def fitted(self, tile_bytes: int, budget_bytes: int) -> PreparedModel:
+    def fitted(self, tile_bytes: int, budget_bytes: int, lock_step: int) -> PreparedModel:
         """Tiles weights; then, where tensors are too large, by rows until a plan fits.
 
         Smaller tiles of weights leave more room for tensors. When nothing fits, the try that
         comes closest shows what the model needs.
         """
         prepared = self.tiled(tile_bytes)
-        least = least_budget(prepared.summary, budget_bytes)
+        least = least_budget(prepared.summary, budget_bytes, lock_step)
         if least == budget_bytes:
             return prepared
         self.say("tiling by rows")
@@ -134,7 +136,7 @@ class _Tiling:
             prepared = prepared if less == 1 else self.tiled(max(1, tile_bytes // less))
             for row_bytes in rooms(prepared.summary, budget_bytes):
                 by_rows = _tiled_by_rows(prepared, row_bytes)
-                needed = least_budget(by_rows.summary, budget_bytes)
+                needed = least_budget(by_rows.summary, budget_bytes, lock_step)
                 if needed == budget_bytes:
                     return by_rows
                 if needed < least:

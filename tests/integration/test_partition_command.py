@@ -10,6 +10,7 @@ import pytest
 
 from tests import folders, models
 from tools.commands.partition import main
+from tools.model_folder import open_folder
 
 
 @pytest.fixture
@@ -48,6 +49,7 @@ def test_budget(wide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
         [],
         ["--objective", "partitions"],
         ["--threads", "2"],
+        ["--lock-step", "4"],
         ["--optimization", "none"],
         ["--optimization", "all"],
     ],
@@ -108,6 +110,20 @@ def test_count_in_place_and_quiet(
     assert (target / "model.onnx").read_bytes() == source.read_bytes()
 
 
+@pytest.mark.parametrize("how", [["--budget", "3200KiB"], ["--partitions", "3"]])
+def test_lock_step_is_planned_for_and_said(
+    wide: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], how: list[str]
+) -> None:
+    target = tmp_path / "m"
+    assert main([str(wide), "-o", str(target), "--lock-step", "4", "--explain", *how]) == 0
+    plan = plan_of(target)
+    assert plan["lock_step"] == 4
+    assert plan["peak_bytes"] <= plan["budget_bytes"]
+    out = capsys.readouterr().out
+    assert "predicted peak with 4 requests in lock step" in out
+    assert "for 4 requests in lock step: structures" in out
+
+
 def test_dimension(source: Path, tmp_path: Path) -> None:
     options = ["-o", str(tmp_path / "m"), "--dim", "batch=8", "--quiet"]
     assert main([str(source), *options]) == 0
@@ -128,6 +144,8 @@ def test_dimension(source: Path, tmp_path: Path) -> None:
         ["--partitions", "two"],
         ["--partitions", "2", "--budget", "85MiB"],
         ["--threads", "0"],
+        ["--lock-step", "0"],
+        ["--lock-step", "65"],
         ["--objective", "memory"],
         ["--optimization", "fast"],
         ["--dim", "batch"],
@@ -147,11 +165,15 @@ def test_wrong_usage_writes_nothing(
 
 
 def check_refused(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], *options: str
+    source: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    *options: str,
+    status: int = 2,
 ) -> str:
-    """One line that begins with "error:", exit status 1, and nothing was written."""
+    """One line that begins with "error:", its exit status, and nothing was written."""
     before = folders.files(tmp_path)
-    assert main([str(source), "-o", str(tmp_path / "out" / "m"), *options]) == 1
+    assert main([str(source), "-o", str(tmp_path / "out" / "m"), *options]) == status
     out, err = capsys.readouterr()
     assert out == ""
     assert err.startswith("error: ")
@@ -160,9 +182,19 @@ def check_refused(
     return err
 
 
+def test_the_models_id_is_said(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is what clients ask for and what the key file is named after, not the folder's name."""
+    target = tmp_path / "MyNet-1.0"
+    assert main([str(source), "-o", str(target), "--partitions", "2"]) == 0
+    assert "the model's id is mynet-1.0: " in capsys.readouterr().out
+    assert open_folder(target).model_id == "mynet-1.0"
+
+
 def test_operator_above_the_budget(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     source = models.save(models.heavy_middle(), tmp_path / "m.onnx")
-    said = check_refused(source, tmp_path, capsys, "--budget", "100KiB")
+    said = check_refused(source, tmp_path, capsys, "--budget", "100KiB", status=1)
     assert "operator 'heavy tile " in said, "it was tiled, as far as that goes"
     assert "the model runs in " in said
     assert "the budget is 102400 bytes" in said

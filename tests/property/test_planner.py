@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
@@ -56,16 +57,19 @@ HOW = st.sampled_from(OBJECTIVES)
 
 
 @settings(max_examples=200)
-@given(graphs(), BUDGETS, HOW, st.booleans())
+@given(graphs(), BUDGETS, HOW, st.booleans(), st.sampled_from([1, 2, 8]))
 def test_plan_keeps_its_budget_or_says_what_would_do(
-    graph: GraphSummary, budget: int, objective: str, overlap: bool
+    graph: GraphSummary, budget: int, objective: str, overlap: bool, lock_step: int
 ) -> None:
+    plan_for = partial(
+        plan_for_budget, graph, objective=objective, overlap=overlap, lock_step=lock_step
+    )
     try:
-        plan = plan_for_budget(graph, budget, objective=objective, overlap=overlap)
+        plan = plan_for(budget)
     except NoFeasiblePlanError as error:
         assert error.required_bytes > error.budget_bytes == budget
         assert error.node in {node.name for node in graph.nodes}
-        plan = plan_for_budget(graph, error.required_bytes, objective=objective, overlap=overlap)
+        plan = plan_for(error.required_bytes)
     assert plan.peak_bytes <= plan.budget_bytes
     check_plan(graph, plan)
 

@@ -72,8 +72,8 @@ MANIFESTS = st.builds(
         tuple
     ),
 )
-NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
-POSITIVE = st.floats(1e-6, 1e6)
+MEANS = st.floats(-1e6, 1e6)
+SPREADS = st.floats(1e-6, 1e6)
 
 
 @st.composite
@@ -87,9 +87,9 @@ def preprocessings(draw: st.DrawFn) -> Preprocessing:
         width=draw(st.integers(1, 8192)),
         fit=draw(st.sampled_from(["stretch", "crop"])),
         resize=draw(st.sampled_from(["nearest", "bilinear", "bicubic"])),
-        scale=draw(POSITIVE),
-        mean=tuple(draw(st.lists(NUMBERS, min_size=channels, max_size=channels))),
-        std=tuple(draw(st.lists(POSITIVE, min_size=channels, max_size=channels))),
+        scale=draw(SPREADS),
+        mean=tuple(draw(st.lists(MEANS, min_size=channels, max_size=channels))),
+        std=tuple(draw(st.lists(SPREADS, min_size=channels, max_size=channels))),
         invert=draw(st.booleans()),
     )
 

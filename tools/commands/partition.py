@@ -12,6 +12,7 @@ from rich.console import Console
 from app.errors import InputError
 from app.manifest import OPTIMIZATIONS
 from tools.command_line import DONE, NO, parser, phases, progress, run
+from tools.commands.arguments import count, together
 from tools.commands.plan_tables import (
     explanation_table,
     measurement_table,
@@ -104,7 +105,7 @@ def _add_planning(found: ArgumentParser) -> None:
     )
     how.add_argument(
         "--partitions",
-        type=_count,
+        type=count,
         metavar="N",
         help="cut into exactly N, weights spread evenly; no operator is tiled",
     )
@@ -125,10 +126,19 @@ def _add_planning(found: ArgumentParser) -> None:
     )
     found.add_argument(
         "--threads",
-        type=_count,
+        type=count,
         default=1,
         metavar="N",
         help="threads that a run will use (1); with one, the next weights are decrypted meanwhile",
+    )
+    found.add_argument(
+        "--lock-step",
+        type=together,
+        default=1,
+        metavar="N",
+        help="plan for N requests that run together and share each loading of weights (1): all "
+        "have to fit the budget, and the time of all is what is made small; serve it with "
+        "'occlum_image/build.sh --max-batch N'",
     )
     found.add_argument(
         "--isolate",
@@ -144,12 +154,6 @@ def _add_planning(found: ArgumentParser) -> None:
         help="onnxruntime rewrites done before cutting: extended (default) runs on any CPU, all is "
         "faster and for CPUs like this one, none changes nothing",
     )
-
-
-def _count(text: str) -> int:
-    if not text.isdigit() or int(text) < 1:
-        raise ArgumentTypeError(f"expected a number from 1, got {text!r}")
-    return int(text)
 
 
 def _dimension(text: str) -> tuple[str, int]:
@@ -176,6 +180,9 @@ def _partition(options: Namespace) -> int:
             plan = write_folder(options.model, prepared.model, plan, options.output, done)
     if not options.quiet:
         _show(plan, str(options.output or options.model), prepared.summary)
+        if options.output and not options.dry_run:
+            name = open_folder(options.output).model_id
+            print(f"the model's id is {name}: clients ask for it, and its key file is {name}.key")
     if options.dry_run:
         if options.explain:
             _explain(options, plan)
@@ -194,12 +201,17 @@ def _planned(options: Namespace) -> tuple[PreparedModel, Plan]:
             _dimensions(options.dim),
             tile_bytes=None if options.partitions else tile_size(options.budget, options.objective),
             budget_bytes=None if options.partitions else options.budget,
+            lock_step=options.lock_step,
             say=say,
         )
         say("planning")
         if options.partitions:
             cutting = plan_for_count(
-                prepared.summary, options.partitions, overlap=overlap, threads=options.threads
+                prepared.summary,
+                options.partitions,
+                overlap=overlap,
+                threads=options.threads,
+                lock_step=options.lock_step,
             )
         else:
             cutting = plan_for_budget(
@@ -208,6 +220,7 @@ def _planned(options: Namespace) -> tuple[PreparedModel, Plan]:
                 objective=options.objective,
                 overlap=overlap,
                 threads=options.threads,
+                lock_step=options.lock_step,
                 isolated=read_isolated(options.isolate) if options.isolate else (),
             )
     return prepared, prepared.plan(cutting)
@@ -267,8 +280,10 @@ def _judge(options: Namespace, plan: Plan) -> int:
 def _show(plan: Plan, name: str, summary: GraphSummary) -> None:
     console = Console()
     console.print(plan_table(plan, name))
+    of_batch = f" with {plan.lock_step} requests in lock step" if plan.lock_step > 1 else ""
     console.print(
-        f"predicted peak {format_size(plan.peak_bytes)} of {format_size(plan.budget_bytes)}"
+        f"predicted peak{of_batch} {format_size(plan.peak_bytes)} of "
+        f"{format_size(plan.budget_bytes)}"
     )
     unsized = summary.unsized()
     if unsized:

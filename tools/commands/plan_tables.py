@@ -36,7 +36,8 @@ def plan_table(plan: Plan, name: str) -> Table:
 def explanation_table(plan: Plan, explanation: Explanation) -> Table:
     """Shows what lies in memory at each partition's turn, and how much of its loading is hidden.
 
-    Workspace is a part of inside, and peak has all memory of the model.
+    Workspace is a part of inside, and peak has all memory of the model. Inside is one request's,
+    boundary, peak, time and hidden are of the whole batch.
     """
     table = _table(
         _held(explanation),
@@ -54,9 +55,10 @@ def explanation_table(plan: Plan, explanation: Explanation) -> Table:
             f"{100 * (row.run_ns + row.wait_ns) / (explanation.request_ns or 1):.1f} %",
             _hidden(row),
         )
+    together = f"for {plan.lock_step} requests in lock step: " if plan.lock_step > 1 else ""
     table.caption = (
-        f"structures, chunks and stacks {format_size(explanation.structures_bytes)}; the largest "
-        f"peak is {format_size(plan.peak_bytes)} of {format_size(plan.budget_bytes)}"
+        f"{together}structures, chunks and stacks {format_size(explanation.structures_bytes)}; the "
+        f"largest peak is {format_size(plan.peak_bytes)} of {format_size(plan.budget_bytes)}"
     )
     return table
 

@@ -6,11 +6,12 @@ import argparse
 import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from app.access.policy import read_policy
-from app.config import TLS_LIBRARIES
+from app.config import DEFAULT_MAX_BATCH, DEFAULT_MAX_DELAY_US, MAX_THREADS, TLS_LIBRARIES
+from app.limits import MAX_BATCH, MAX_DELAY_US
 from tools.command_line import DONE, run
 from tools.errors import ImageBuildError
 from tools.image.instance import STATUS_FILE, Instance
@@ -29,6 +30,8 @@ BUILD = ROOT / "build"
 PYTHON_VARIABLE = "CLOISTER_PYTHON"
 """Names, for bom.yaml, the folder that holds python-occlum."""
 
+DEFAULT_WORKERS = 4
+
 TEMPLATES = "/opt/occlum/etc/template"
 """Where Occlum keeps the bom files that others include."""
 
@@ -39,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0, or 1 when the build is refused; argparse exits with 2 for wrong usage.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = parser().parse_args(argv)
 
     def command() -> int:
         build(request_of(arguments))
@@ -48,12 +51,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run(command)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Makes the command's parser."""
+    found = argparse.ArgumentParser(
         prog="occlum_image/build.sh",
         description="Builds the enclave image into an Occlum instance.",
     )
-    add = parser.add_argument
+    add = found.add_argument
     add("--bundle", type=Path, action=_Once, metavar="BUNDLE", help="bundle to put into the image")
     add("--bundle-folder", type=Path, metavar="DIR", help="host folder of bundles, seen at /host")
     add(
@@ -100,8 +104,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="name or address that clients use; may be repeated (localhost, 127.0.0.1)",
     )
-    add("--workers", type=_count, default=4, metavar="N", help="request threads (default 4)")
-    add("--inference-threads", type=_count, default=1, metavar="N", help="per session (default 1)")
+    _add_work(add)
     add("--budget", type=parse_size, default=0, metavar="SIZE", help="at least this much, as 85MiB")
     add(
         "-o",
@@ -111,7 +114,40 @@ def _parser() -> argparse.ArgumentParser:
         metavar="DIR",
         help="instance (build/image)",
     )
-    return parser
+    return found
+
+
+def _add_work(add: Callable[..., object]) -> None:
+    add(
+        "--workers",
+        type=_count,
+        metavar="N",
+        help=f"request threads (default {DEFAULT_WORKERS}, or one more than --max-batch)",
+    )
+    add("--inference-threads", type=_count, default=1, metavar="N", help="per session (default 1)")
+    add(
+        "--max-batch",
+        type=_together,
+        metavar="N",
+        help="requests of a model that may run together, where sharing the loading of weights is "
+        f"predicted to pay (default {DEFAULT_MAX_BATCH}, at most --workers); partition the model "
+        "with '--lock-step N'",
+    )
+    add(
+        "--max-delay-us",
+        type=_delay,
+        default=DEFAULT_MAX_DELAY_US,
+        metavar="N",
+        help="how long a request may be kept waiting for others to run with (default "
+        f"{DEFAULT_MAX_DELAY_US})",
+    )
+    add(
+        "--tensor-batch",
+        action="append",
+        metavar="MODEL",
+        help="run requests of this model as rows of one tensor, which may change last bits; may "
+        "be repeated",
+    )
 
 
 class _Once(argparse.Action):
@@ -130,15 +166,25 @@ class _Once(argparse.Action):
 
 
 def _port(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 65535:
-        raise argparse.ArgumentTypeError(f"must be 1 to 65535, not {text!r}")
+    return _number(text, 1, 65535)
+
+
+def _number(text: str, least: int, most: int) -> int:
+    if not text.isdigit() or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"must be {least} to {most}, not {text!r}")
     return int(text)
 
 
 def _count(text: str) -> int:
-    if not text.isdigit() or not 1 <= int(text) <= 64:
-        raise argparse.ArgumentTypeError(f"must be 1 to 64, not {text!r}")
-    return int(text)
+    return _number(text, 1, MAX_THREADS)
+
+
+def _together(text: str) -> int:
+    return _number(text, 1, MAX_BATCH)
+
+
+def _delay(text: str) -> int:
+    return _number(text, 0, MAX_DELAY_US)
 
 
 def request_of(arguments: argparse.Namespace) -> BuildRequest:
@@ -157,7 +203,7 @@ def request_of(arguments: argparse.Namespace) -> BuildRequest:
         production=arguments.production,
         port=arguments.port,
         names=tuple(arguments.name or ("localhost", "127.0.0.1")),
-        workers=arguments.workers,
+        workers=arguments.workers or enough_workers(arguments.max_batch),
         inference_threads=arguments.inference_threads,
         budget_bytes=arguments.budget,
         output=arguments.output,
@@ -166,10 +212,18 @@ def request_of(arguments: argparse.Namespace) -> BuildRequest:
         log_requests=arguments.log_requests,
         insecure_open_access=arguments.insecure_open_access,
         tls_library=arguments.tls_library,
+        max_batch=arguments.max_batch,
+        max_delay_us=arguments.max_delay_us,
+        tensor_batch=tuple(arguments.tensor_batch or ()),
     )
     if problems := request.problems():
         raise ImageBuildError("arguments", problems)
     return request
+
+
+def enough_workers(max_batch: int | None) -> int:
+    """Gives how many workers fill a batch: a tenant alone never has all of them."""
+    return min(MAX_THREADS, max(DEFAULT_WORKERS, (max_batch or 0) + 1))
 
 
 def real_occlum() -> Path | None:

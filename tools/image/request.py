@@ -11,7 +11,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from app.bundle import BundleReader, read_manifest
-from app.config import TLS_LIBRARIES
+from app.config import DEFAULT_MAX_BATCH, DEFAULT_MAX_DELAY_US, TLS_LIBRARIES
 from app.errors import BundleError
 from tools.errors import ImageBuildError
 from tools.image.bundle_facts import BundleFacts, read_bundle_facts
@@ -62,6 +62,9 @@ class BuildRequest:
         insecure_open_access: everybody may ask, instead of a policy.
         tls_library: one of `app.config.TLS_LIBRARIES`.
         log_requests: every request leaves a line in the log.
+        max_batch: requests of a model that may run together; None for the app's own choice.
+        max_delay_us: how long one may be kept waiting for others to run with.
+        tensor_batch: ids of models whose requests may run as rows of one tensor.
     """
 
     bundle: Path | None
@@ -81,6 +84,9 @@ class BuildRequest:
     insecure_open_access: bool = False
     tls_library: str = TLS_LIBRARIES[0]
     log_requests: bool = False
+    max_batch: int | None = None
+    max_delay_us: int = DEFAULT_MAX_DELAY_US
+    tensor_batch: tuple[str, ...] = ()
 
     def problems(self) -> list[str]:
         """Every reason not to start."""
@@ -105,6 +111,12 @@ class BuildRequest:
             found.append("--production and --insecure-open-access exclude each other")
         if self.production and self.mode != "HW":
             found.append("--production needs --mode HW")
+        if self.max_batch is not None and self.max_batch > self.workers:
+            found.append(
+                f"--max-batch {self.max_batch} needs at least {self.max_batch} --workers, not "
+                f"{self.workers}: one waits with every request of a batch; without --workers "
+                "there are enough"
+            )
         return found
 
     def host_folders(self) -> dict[str, Path]:
@@ -138,10 +150,16 @@ class BuildRequest:
         """Finds out now what would keep the app from starting.
 
         Raises:
-            ImageBuildError: a bundle that the owner didn't sign or that isn't whole, or a model
-                without a key; lists all.
+            ImageBuildError: a bundle that the owner didn't sign or that isn't whole, a model
+                without a key, or an option for a model that isn't there; lists all.
         """
         found = [problem for bundle in served for problem in self._bundle_problems(bundle)]
+        ids = sorted({bundle.facts.model_id for bundle in served})
+        found += [
+            f"--tensor-batch {name}: no such model is served; there are {', '.join(ids)}"
+            for name in self.tensor_batch
+            if name not in ids
+        ]
         if found:
             raise ImageBuildError("bundles", found)
 
@@ -194,6 +212,8 @@ class BuildRequest:
             "budget_bytes": self.budget_of(served),
             "workers": self.workers,
             "inference_threads": self.inference_threads,
+            "max_batch": self.max_batch or min(DEFAULT_MAX_BATCH, self.workers),
+            "max_delay_us": self.max_delay_us,
         }
 
     def _models(self, served: list[ServedBundle], owner: str) -> list[dict[str, Any]]:
@@ -206,6 +226,7 @@ class BuildRequest:
                     "id": bundle.facts.model_id,
                     "minimum_version": bundle.facts.version,
                     "owner_public_key": owner,
+                    "tensor_batch": bundle.facts.model_id in self.tensor_batch,
                 },
             )
             entry["minimum_version"] = min(entry["minimum_version"], bundle.facts.version)

@@ -122,7 +122,7 @@ def derive_sizes(
     """
     loaders = min(models, MAX_LOADED_MODELS) * (LANES - 1)
     threads = (
-        Line("workers", workers, "request threads, each may wait in a model"),
+        Line("workers", workers, "request threads, each may wait with a request of a batch"),
         Line("inference", inference_threads, "threads of one session"),
         Line("loaders", loaders, "loading weights ahead, for each loaded model"),
         Line("loop", LOOP_THREADS, "event loop, libraries"),

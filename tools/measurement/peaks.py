@@ -14,6 +14,7 @@ from typing import ParamSpec, TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from app.objects import KEY_BYTES
+from tools.bench.children import started
 from tools.bundling.writer import BundleKeys, write_bundle
 from tools.errors import BenchmarkError
 from tools.measurement.child import Subject, measure_partition, measure_whole, record_values
@@ -84,18 +85,14 @@ class _Fresh:
     def call(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         receiver, sender = self._context.Pipe(duplex=False)
         process = self._context.Process(target=_work, args=(sender, work, args, kwargs))
-        process.start()
-        sender.close()
-        try:
-            worked, value = receiver.recv()
-        except EOFError as error:
-            raise BenchmarkError(
-                "the measuring process was killed; too little memory is the usual reason"
-            ) from error
-        finally:
-            process.kill()
-            process.join()
-            receiver.close()
+        with receiver, started(process):
+            sender.close()
+            try:
+                worked, value = receiver.recv()
+            except EOFError as error:
+                raise BenchmarkError(
+                    "the measuring process was killed; too little memory is the usual reason"
+                ) from error
         if not worked:
             raise BenchmarkError(f"a partition can't be measured: {value}")
         found: T = value

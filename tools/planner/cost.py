@@ -1,6 +1,6 @@
 """What the planner believes of time and memory. Only ratios of times matter.
 
-Times are those of one core of a 2024 server CPU; `tools/benchmark.py runner` shows
+Times are those of cores of a 2024 server CPU; `tools/benchmark.py runner` shows
 how far they are off on another machine. Memory is what resident memory grew by;
 `tools/partition.py MODEL -o FOLDER --measure` repeats that measurement for any model.
 """
@@ -59,9 +59,13 @@ def thread_bytes(threads: int) -> int:
     return LANE_BYTES * max(threads, LANES)
 
 
-def node_ns(operations: int, moved_bytes: int) -> int:
-    """Predicts a node's time: computing or memory traffic, whichever takes longer."""
-    return round(NODE_NS + max(operations / OPERATIONS_PER_NS, moved_bytes / BYTES_PER_NS))
+def node_ns(operations: int, moved_bytes: int, threads: int = 1) -> int:
+    """Predicts a node's time: computing or memory traffic, whichever takes longer.
+
+    Threads share computing; memory they share already.
+    """
+    computing_ns = operations / OPERATIONS_PER_NS / threads
+    return round(NODE_NS + max(computing_ns, moved_bytes / BYTES_PER_NS))
 
 
 def session_bytes(start: int, stop: int) -> int:
@@ -102,14 +106,15 @@ def fresh_bytes(live: Liveness, start: int, stop: int) -> int:
     return ceil(ARENA_MARGIN * fresh_footprint(live, start, stop))
 
 
-def node_times(live: Liveness) -> list[int]:
-    """Predicts every node's time in nanoseconds."""
+def node_times(live: Liveness, threads: int = 1) -> list[int]:
+    """Predicts every node's time in nanoseconds, computed by so many threads."""
     graph = live.graph
     return [
         node_ns(
             node.operations,
             sum(graph.weight_bytes[name] for name in node.weights)
             + sum(live.size(name) for name in (*node.inputs, *node.outputs)),
+            threads,
         )
         for node in graph.nodes
     ]

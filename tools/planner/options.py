@@ -38,7 +38,7 @@ class Option:
         cuts: node indices, from 0 to the number of nodes.
         stages: its partitions, for the schedule.
         structures_bytes: everything that is resident beside weights and tensors.
-        traffic_bytes: bytes that live across the cuts, added up.
+        traffic_bytes: bytes of the batch that live across the cuts, added up.
     """
 
     cuts: Cuts
@@ -54,7 +54,7 @@ class Option:
         return self.structures_bytes + heaviest + working
 
     def request_ns(self, room_bytes: int, *, overlap: bool) -> int | None:
-        """Predicts a request's time, None when it doesn't fit."""
+        """Predicts the time of a batch, None when it doesn't fit."""
         room_bytes -= self.structures_bytes
         schedule = make_schedule(self.stages, room_bytes, overlap=overlap)
         if schedule is None:
@@ -78,13 +78,13 @@ class Options:
         self._live = live
         self._threads = threads
         self._lock_step = lock_step
-        self._times = node_times(live)
+        self._times = node_times(live, threads)
         found = (isolate(live, cuts, isolated) for cuts in candidate_cuts(live, lock_step))
         self._promised = [self._promise(cuts) for cuts in dict.fromkeys(found)]
         self._played: dict[Cuts, Option] = {}
 
     def fastest(self, room_bytes: int, *, overlap: bool) -> Cuts | None:
-        """Gives the cuts with the fastest request inside a room, None when none fit.
+        """Gives the cuts with the fastest batch inside a room, None when none fit.
 
         Args:
             room_bytes: the budget without the reader's own memory.
@@ -110,7 +110,7 @@ class Options:
         return found[-1] if found else None
 
     def weigh(self, cuts: Cuts, room_bytes: int, *, overlap: bool) -> int | None:
-        """Predicts a request's time with given cuts at best, None when they can't fit."""
+        """Predicts a batch's time with given cuts at best, None when they can't fit."""
         return self._promise(cuts).request_ns(room_bytes, overlap=overlap)
 
     def least_bytes(self) -> int:
@@ -153,7 +153,7 @@ class Options:
             for (start, stop), taken in zip(pairwise(cuts), inside, strict=True)
         )
         structures = sum(session_bytes(*each) for each in pairwise(cuts))
-        traffic = sum(live.crossing_bytes(cut) for cut in cuts)
+        traffic = several * sum(live.crossing_bytes(cut) for cut in cuts)
         return Option(cuts, stages, structures + thread_bytes(self._threads), traffic)
 
 

@@ -115,7 +115,7 @@ class Plan:
         row_bytes: room for tensors that regions were tiled by rows for; None: none were.
         budget_bytes: what the plan was made for.
         peak_bytes: predicted peak over the whole run.
-        request_ns: predicted time of a request; only ratios matter.
+        request_ns: predicted time of a batch; only ratios matter.
         chunk_bytes: plaintext bytes of an encrypted chunk, the reader's own memory.
         threads: that a run was planned for; each decrypts with a chunk of its own.
         overlap: whether weights load while a partition runs.

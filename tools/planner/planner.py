@@ -47,7 +47,7 @@ def plan_for_budget(
         graph: a checked graph with at least one node.
         budget_bytes: bound on all memory of the model: structures, weights, the reader's chunk,
             boundary tensors and activations.
-        objective: "time" for the fastest request, "partitions" for the fewest partitions.
+        objective: "time" for the fastest batch, "partitions" for the fewest partitions.
         overlap: whether a core is free to decrypt while another computes.
         threads: of onnxruntime in one run.
         lock_step: requests of one batch; the boundary tensors of all of them have to fit.
@@ -65,26 +65,39 @@ def plan_for_budget(
     else:
         cuts = options.fewest(room_bytes)
     if cuts is None:
-        raise _no_feasible_plan(live, options.least_bytes(), budget_bytes)
+        raise _no_feasible_plan(live, lock_step, options.least_bytes(), budget_bytes)
     chunk_bytes = chunk_size(budget_bytes)
     plan = _Assembly(live, cuts, chunk_bytes, overlap, threads, lock_step).plan(budget_bytes)
     return with_reasons(plan, live, options, room_bytes, overlap=overlap)
 
 
 def plan_for_count(
-    graph: GraphSummary, count: int, *, overlap: bool = True, threads: int = 1
+    graph: GraphSummary,
+    count: int,
+    *,
+    overlap: bool = True,
+    threads: int = 1,
+    lock_step: int = 1,
 ) -> Plan:
     """Partitions a graph into an exact number of partitions with weights spread evenly.
 
     The plan's budget is what they need at the least.
+
+    Args:
+        graph: a checked graph with at least one node.
+        count: of partitions.
+        overlap: whether a core is free to decrypt while another computes.
+        threads: of onnxruntime in one run.
+        lock_step: requests of one batch.
 
     Raises:
         InputError: when the graph can't be cut into that many.
     """
     live = Liveness(graph.for_threads(threads))
     cuts = counted_cuts(live, count)
-    heaviest = max(live.weights_bytes(*each) for each in pairwise(cuts))
-    return with_count(_Assembly(live, cuts, chunk_size(heaviest), overlap, threads).plan(None))
+    without_chunks = _Assembly(live, cuts, 0, overlap, threads, lock_step).plan(None)
+    chunk_bytes = chunk_size(without_chunks.budget_bytes)
+    return with_count(_Assembly(live, cuts, chunk_bytes, overlap, threads, lock_step).plan(None))
 
 
 def chunk_size(budget_bytes: int) -> int:
@@ -93,8 +106,8 @@ def chunk_size(budget_bytes: int) -> int:
 
 
 def _chunk_reserve(budget_bytes: int) -> int:
-    """A chunk and its tag: a 64th of the budget, so that the rest never shrinks as it grows."""
-    return max(16 * KIB, min(512 * KIB, budget_bytes // 64)) + TAG_BYTES
+    """A chunk and its tag: a 32nd of the budget, so that the rest never shrinks as it grows."""
+    return max(16 * KIB, min(512 * KIB, budget_bytes // 32)) + TAG_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +165,7 @@ class _Assembly:
         )
 
     def _partitions(self) -> tuple[Partition, ...]:
-        times = node_times(self.live)
+        times = node_times(self.live, self.threads)
         inside = played_bytes(self.live, self.cuts, self.lock_step)
         return tuple(
             self._partition(index, start, stop, inside[index], sum(times[start:stop]))
@@ -183,11 +196,19 @@ class _Assembly:
         )
 
 
-def _no_feasible_plan(live: Liveness, least_bytes: int, budget_bytes: int) -> NoFeasiblePlanError:
+def _no_feasible_plan(
+    live: Liveness, lock_step: int, least_bytes: int, budget_bytes: int
+) -> NoFeasiblePlanError:
     """Names the operator that needs most, and the smallest budget that would do for the model."""
     stretches = live.stretches()
     working = {
-        each: live.crossing_bytes(each[0]) + live.activation_bytes(*each) for each in stretches
+        (start, stop): batch_bytes(
+            live.crossing_bytes(start),
+            live.crossing_bytes(stop),
+            live.activation_bytes(start, stop),
+            lock_step,
+        )
+        for start, stop in stretches
     }
     start, stop = max(stretches, key=lambda each: live.weights_bytes(*each) + working[each])
     node = max(range(start, stop), key=lambda index: live.weights_bytes(index, index + 1))

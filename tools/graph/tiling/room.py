@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
+from app.schedule import batch_bytes
 from tools.errors import NoFeasiblePlanError
 from tools.planner.cost import session_bytes
 from tools.planner.liveness import Liveness
@@ -20,16 +21,28 @@ _ROOMY: Final = 2
 """Tensors that need no more than a part of what is left always fit, whatever the allocator does."""
 
 
-def least_budget(summary: GraphSummary, budget_bytes: int) -> int:
-    """Gives a budget that does: the one given when a plan fits it, otherwise what is needed."""
+def least_budget(summary: GraphSummary, budget_bytes: int, lock_step: int = 1) -> int:
+    """Gives a budget that does: the one given when a plan fits it, otherwise what is needed.
+
+    Args:
+        summary: the graph.
+        budget_bytes: for all memory of the model.
+        lock_step: requests of one batch.
+    """
     live = Liveness(summary)
     working = max(
-        live.crossing_bytes(i) + live.activation_bytes(i, i + 1) for i in range(len(summary.nodes))
+        batch_bytes(
+            live.crossing_bytes(i),
+            live.crossing_bytes(i + 1),
+            live.activation_bytes(i, i + 1),
+            lock_step,
+        )
+        for i in range(len(summary.nodes))
     )
     if _ROOMY * working <= _room(live, budget_bytes):
         return budget_bytes
     try:
-        plan_for_budget(summary, budget_bytes, objective="partitions")
+        plan_for_budget(summary, budget_bytes, objective="partitions", lock_step=lock_step)
     except NoFeasiblePlanError as error:
         return error.required_bytes
     return budget_bytes

@@ -9,10 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from app.config import TLS_LIBRARIES, read_config
+from app.config import (
+    DEFAULT_MAX_BATCH,
+    DEFAULT_MAX_DELAY_US,
+    TLS_LIBRARIES,
+    read_config,
+)
 from tests.policies import POLICY
 from tools.errors import ImageBuildError
 from tools.image.bundle_facts import read_bundle_facts
+from tools.image.command import parser, request_of
 from tools.image.request import CONFIGURATION, BuildRequest
 from tools.image.staging import stage_rootfs
 
@@ -118,6 +124,51 @@ def test_the_tls_library_is_configured(request_: BuildRequest, tmp_path: Path) -
         stage_rootfs(replace(request_, tls_library=name), request_.served(), tmp_path / "stage")
         config = read_config(tmp_path / "stage" / "rootfs" / CONFIGURATION.lstrip("/"))
         assert config.tls_library == name
+
+
+def test_batches_are_configured(request_: BuildRequest, tmp_path: Path) -> None:
+    asked = replace(request_, workers=9, max_batch=8, max_delay_us=500, tensor_batch=("digits",))
+    assert asked.problems() == []
+    stage_rootfs(asked, asked.served(), tmp_path / "stage")
+    config = read_config(tmp_path / "stage" / "rootfs" / CONFIGURATION.lstrip("/"))
+    assert (config.workers, config.max_batch, config.max_delay_us) == (9, 8, 500)
+    assert [model.tensor_batch for model in config.models] == [True]
+
+
+def test_without_options_no_more_run_together_than_workers_wait(
+    request_: BuildRequest, tmp_path: Path
+) -> None:
+    for workers, together in ((4, 4), (16, DEFAULT_MAX_BATCH)):
+        asked = replace(request_, workers=workers)
+        stage_rootfs(asked, asked.served(), tmp_path / "stage")
+        config = read_config(tmp_path / "stage" / "rootfs" / CONFIGURATION.lstrip("/"))
+        assert config.max_batch == together
+        assert config.max_delay_us == DEFAULT_MAX_DELAY_US
+        assert [model.tensor_batch for model in config.models] == [False]
+
+
+def test_a_batch_that_workers_are_too_few_for_is_refused(request_: BuildRequest) -> None:
+    (problem,) = replace(request_, max_batch=8).problems()
+    assert "--max-batch 8 needs at least 8 --workers, not 4" in problem
+
+
+def test_rows_of_a_model_that_is_not_served_are_refused(request_: BuildRequest) -> None:
+    asked = replace(request_, tensor_batch=("nobody",))
+    with pytest.raises(ImageBuildError, match="nobody: no such model is served; there are digits"):
+        asked.check_served(asked.served())
+
+
+@pytest.mark.parametrize(
+    ("options", "workers"),
+    [([], 4), (["--max-batch", "2"], 4), (["--max-batch", "8"], 9), (["--max-batch", "64"], 64)],
+)
+def test_workers_are_enough_for_a_batch_of_one_tenant(
+    request_: BuildRequest, options: list[str], workers: int
+) -> None:
+    words = ["--bundle", str(request_.bundle), "--owner-public-key"]
+    words += [str(request_.owner_public_key), "--mode", "SIM", *options]
+    found = request_of(parser().parse_args(words))
+    assert found.workers == workers
 
 
 def test_open_access_has_to_be_asked_for(request_: BuildRequest, tmp_path: Path) -> None:

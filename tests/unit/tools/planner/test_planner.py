@@ -46,7 +46,8 @@ def test_fewest_partitions_and_among_those_the_smallest_boundary() -> None:
     """Two partitions are needed; the only narrow cut is in the middle."""
     graph = chain([64_000] * 4, value_bytes=500)
     narrow = {**graph.values, "v2": TensorSpec("v2", "uint8", ("n", 1))}
-    budget = structures(4, 2) + 3 * 64_000 + 2000 + 18_000
+    needed = structures(4, 2) + 3 * 64_000 + 2000
+    budget = needed * 16 // 15 + 1000  # two chunks of a 32nd each
     plan = plan_for_budget(replace(graph, values=narrow), budget, objective="partitions")
     assert [(p.start, p.stop) for p in plan.partitions] == [(0, 2), (2, 4)]
 
@@ -147,7 +148,7 @@ def test_nodes_that_belong_together_are_refused_together(objective: str) -> None
 
 @pytest.mark.parametrize(
     ("budget", "size"),
-    [(1, 16 << 10), (85 << 20, 512 << 10), (1 << 40, 512 << 10), (3 << 20, 32 << 10)],
+    [(1, 16 << 10), (85 << 20, 512 << 10), (1 << 40, 512 << 10), (3 << 20, 64 << 10)],
 )
 def test_chunk(budget: int, size: int) -> None:
     assert chunk_size(budget) == size
@@ -177,3 +178,38 @@ def test_hundreds_of_operators_are_planned_in_reasonable_work(
     plan = plan_for_budget(chain([64_000] * 300), budget, objective=objective)
     assert len(plan.partitions) >= 8
     assert asked < 300 * 300 * 20
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_batch_in_lock_step_has_room_for_all_of_its_requests(objective: str) -> None:
+    """A plan for four is never smaller than one for a single request, and it says which it is."""
+    graph = chain([200_000] * 10, value_bytes=50_000)
+    for requests in (1, 4):
+        plan = plan_for_budget(graph, 5 * MIB, objective=objective, lock_step=requests)
+        assert plan.lock_step == requests
+        assert plan.peak_bytes <= plan.budget_bytes
+    one, four = (plan_for_count(graph, 5, lock_step=requests) for requests in (1, 4))
+    assert four.budget_bytes >= one.budget_bytes + 3 * 50_000
+    assert four.request_ns < 4 * one.request_ns, "they share each loading"
+
+
+def test_a_refusal_names_what_all_requests_of_a_batch_need() -> None:
+    graph = chain([200_000] * 10, value_bytes=300_000)
+    with pytest.raises(NoFeasiblePlanError) as alone:
+        plan_for_budget(graph, 100_000)
+    with pytest.raises(NoFeasiblePlanError) as batch:
+        plan_for_budget(graph, 100_000, lock_step=8)
+    required = batch.value.required_bytes
+    assert required >= alone.value.required_bytes + 7 * 300_000
+    assert plan_for_budget(graph, required, lock_step=8).peak_bytes <= required
+
+
+def test_more_threads_compute_faster_and_load_as_before() -> None:
+    nodes = tuple(replace(node, operations=10**9) for node in chain([64_000] * 4).nodes)
+    graph = replace(chain([64_000] * 4), nodes=nodes)
+    one, two = (plan_for_count(graph, 2, overlap=False, threads=count) for count in (1, 2))
+    for slow, fast in zip(one.partitions, two.partitions, strict=True):
+        assert slow.run_ns / 2 < fast.run_ns < slow.run_ns * 0.55
+    assert one.request_ns - sum(each.run_ns for each in one.partitions) == (
+        two.request_ns - sum(each.run_ns for each in two.partitions)
+    )
