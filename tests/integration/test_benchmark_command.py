@@ -13,14 +13,15 @@ from tests import models
 from tests.integration.appliance import prepare, running
 from tools.bench import campaign, subjects
 from tools.bench.results import read_result
-from tools.commands.benchmark import main, options, standard
+from tools.commands.benchmark import main, standard
 
 
 @pytest.fixture(autouse=True)
 def own_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Puts two models where the project's own are, and the scratch folder out of the way."""
+    """Puts three models where the project's own are, and the scratch folder out of the way."""
     own = tmp_path / "partitions"
-    models.save(models.wide_chain(3, 64), own / "wide" / "model.onnx")
+    for name in ("wide", "digits"):
+        models.save(models.wide_chain(3, 64), own / name / "model.onnx")
     (own / "broken").mkdir()
     (own / "broken" / "model.onnx").write_bytes(b"not a model")
     monkeypatch.setattr(subjects, "OWN", own)
@@ -77,9 +78,12 @@ def test_load_on_a_running_appliance(tmp_path: Path) -> None:
         words += ["--url", appliance.url, "--cacert", str(appliance.certificate)]
         assert main(words) == 0
         assert main([*words, "--models", "nobody"]) == 1
+        assert main([*words, "--lock-step", "4"]) == 2, "it runs as it was built"
     first, second = (read_result(path) for path in results(tmp_path / "results", "load"))
     assert {row.labels["runtime"] for row in first.rows} == {"process"}
     assert all(row.median > 0 for row in first.select("throughput"))
+    assert all(row.median >= 1 for row in first.select("batch size"))
+    assert all(0 < row.median < 2 for row in first.select("busy"))
     assert second.rows == []
     assert "404" in second.failures[0].reason
 
@@ -97,7 +101,21 @@ def test_compare_tells_what_got_slower(tmp_path: Path, capsys: pytest.CaptureFix
     out = capsys.readouterr().out
     assert "differs" in out
     assert "3 differences beyond noise" in out
-    assert main(["compare", str(path), str(tmp_path / "page.html")]) in {1, 3}
+    assert main(["compare", str(path), str(tmp_path / "page.html")]) == 2
+
+
+@pytest.mark.parametrize("subcommand", ["partitions", "load", "all"])
+def test_unknown_models_stop_it_before_anything_is_measured(
+    subcommand: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = [subcommand, "--models", "wide", "resnet-51", "alexnte", "--quiet"]
+    with pytest.raises(SystemExit) as stopped:
+        main([*words, "-o", str(tmp_path / "results")])
+    assert stopped.value.code == 2
+    said = capsys.readouterr().err
+    assert "no model resnet-51, alexnte; there are " in said
+    assert "resnet-50" in said
+    assert not (tmp_path / "results").exists()
 
 
 def test_ctrl_c_keeps_what_is_finished(
@@ -113,7 +131,7 @@ def test_ctrl_c_keeps_what_is_finished(
 
     monkeypatch.setattr(standard, "_CASES", {"modes": cases, "peers": cases})
     words = ["all", "--only", "modes", "peers", "--quiet", "-o", str(tmp_path)]
-    assert main(words) == options.STOPPED == 130
+    assert main(words) == 130
     (path,) = results(tmp_path, "modes")
     assert read_result(path).partial
     assert results(tmp_path, "peers") == []
@@ -139,23 +157,23 @@ def test_the_standard_set_has_every_option_that_its_parts_have(
     assert main(["all", "--quiet", "-o", str(tmp_path)]) == 0
     of_all = dict(seen)
     for name in parts:
-        cases = suites_cases(name)
-        monkeypatch.setattr(f"tools.commands.benchmark.suites.{cases}", keep(name))
+        monkeypatch.setattr(f"tools.commands.benchmark.{maker_of(name)}", keep(name))
         assert main([name, "--quiet", "-o", str(tmp_path)]) == 0
         assert of_all[name] == seen[name] - {"cacert", "token_file"}
 
 
-def suites_cases(name: str) -> str:
+def maker_of(name: str) -> str:
     """Gives the name of the function that makes a subcommand's cases."""
     special = {"peers": "peer", "partitions": "sweep", "load": "load"}
-    return f"{special.get(name, name.removesuffix('s'))}_cases"
+    module = "hostile" if name in {"tenants", "attacks"} else "suites"
+    return f"{module}.{special.get(name, name.removesuffix('s'))}_cases"
 
 
 @pytest.mark.parametrize(
     ("words", "status"),
     [
-        (["modes", "--models", "nobody", "--quiet"], 1),
-        (["compare", "/nowhere/a.json", "/nowhere/b.json"], 3),
+        (["compare", "/nowhere/a.json", "/nowhere/b.json"], 2),
+        (["report", "/nowhere/a.json"], 2),
     ],
 )
 def test_a_mistake_is_one_line(

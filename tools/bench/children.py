@@ -7,8 +7,9 @@ import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from multiprocessing import get_context, parent_process
+from multiprocessing import get_context, parent_process, resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, Concatenate, Final, ParamSpec, TypeVar
 
 from app.errors import ApplianceError
@@ -61,14 +62,54 @@ def child(
     context = get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_work, args=(sender, work, args, kwargs), daemon=True)
-    process.start()
-    sender.close()
-    try:
+    with receiver, started(process):
+        sender.close()
         yield receiver
+
+
+@contextmanager
+def started(process: BaseProcess) -> Iterator[None]:
+    """Starts a process that no Ctrl-C interrupts, and kills it when the block ends.
+
+    A Ctrl-C reaches the whole process group, and a child would print a traceback for it, even
+    while it still imports. Here only the starter gets it, at the latest when the child is there.
+    """
+    try:
+        with _deaf_to_ctrl_c():
+            process.start()
+        yield
     finally:
-        process.kill()
-        process.join()
-        receiver.close()
+        if process.pid is not None:
+            process.kill()
+            process.join()
+
+
+@contextmanager
+def _deaf_to_ctrl_c() -> Iterator[None]:
+    """Lets what starts in the block never hear a Ctrl-C, and this process at the block's end."""
+    resource_tracker.ensure_running()  # started in the block, it would unblock the signal
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # children inherit it
+    try:
+        with _ctrl_c_held_back():
+            yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+@contextmanager
+def _ctrl_c_held_back() -> Iterator[None]:
+    """Another thread may get the signal, whatever is blocked here, and interrupt the main one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    old = signal.signal(signal.SIGINT, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, old)
+        if came:
+            signal.raise_signal(signal.SIGINT)
 
 
 def receive(messages: Connection) -> tuple[str, Any]:
@@ -102,8 +143,6 @@ def _work(
     args: tuple[object, ...],
     kwargs: dict[str, object],
 ) -> None:
-    # A Ctrl-C reaches the whole group; the parent decides what becomes of this process.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, name="parent", daemon=True).start()
     try:
         sender.send((_DONE, work(lambda value: sender.send((_TOLD, value)), *args, **kwargs)))

@@ -8,11 +8,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-from app.server.oip.datatypes import DATATYPES
 from app.tensors import Array, TensorSpec
-from tools.errors import BenchmarkError
 from tools.serving_client import Trust
-from tools.serving_client.answers import read_infer, read_object
+from tools.serving_client.answers import read_infer, read_inputs
 from tools.serving_client.connection import Body, Connection, Reply
 from tools.serving_client.requests import Options, encode, length_headers
 
@@ -112,20 +110,9 @@ class Client:
         """Asks the server which inputs a model takes; sizes that vary become 1.
 
         Raises:
-            BenchmarkError: when it doesn't say.
-            ServingError: when it doesn't serve the model.
+            ServingError: when it doesn't serve the model, or doesn't say.
         """
-        found = read_object(self._connection.ask("GET", f"/v2/models/{model}"))
-        types = {datatype: dtype for dtype, datatype in DATATYPES.items()}
-        try:
-            return [
-                TensorSpec(
-                    each["name"], types[each["datatype"]], tuple(abs(d) for d in each["shape"])
-                )
-                for each in found["inputs"]
-            ]
-        except (KeyError, TypeError) as error:
-            raise BenchmarkError(f"model {model!r}: the server doesn't say its inputs") from error
+        return read_inputs(self._connection.ask("GET", f"/v2/models/{model}"))
 
 
 def encoded(inputs: Mapping[str, Array]) -> Request:

@@ -17,8 +17,8 @@ from typing import Final
 
 import numpy as np
 
+from app.errors import InputError
 from tools.bench.results import Result, Row
-from tools.errors import BenchmarkError
 
 TOLERANCE: Final = 0.1
 """What two runs of one commit may differ by: what such runs differed by on the machines that this
@@ -82,17 +82,17 @@ def compare(first: Result, second: Result, tolerance: float = TOLERANCE) -> Comp
     """Compares two results of the same subcommand, row by row.
 
     Raises:
-        BenchmarkError: when they are of different subcommands or have no row in common.
+        InputError: when they are of different subcommands or have no row in common.
     """
     if first.subcommand != second.subcommand:
-        raise BenchmarkError(
+        raise InputError(
             f"can't compare {first.subcommand!r} with {second.subcommand!r}; "
             "name two files of the same subcommand"
         )
     ours, theirs = _by_key(first), _by_key(second)
     common = [key for key in ours if key in theirs]
     if not common:
-        raise BenchmarkError("the files have no row in common: other models, or other settings")
+        raise InputError("the files have no row in common: other models, or other settings")
     level = ERROR_RATE / len(common)
     return Comparison(
         tuple(_change(ours[key], theirs[key], level, tolerance) for key in common),

@@ -16,18 +16,21 @@ import shutil
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from tools.bench.campaign import Case, Step
 from tools.bench.client import Client, Endpoint, Request, encoded
 from tools.bench.packed import build_image, serving
+from tools.bench.process_tree import Sample, watched
+from tools.bench.profile import Batches, Profile, phases_of, profile_rows, read_batches
 from tools.bench.results import Row
 from tools.bench.runner import SEED, request_of
 from tools.bench.spread import percentile
 from tools.bench.subjects import Cut, Subject, encrypted, in_budget
+from tools.bench.watch import EVERY_S, memory_rows
 from tools.errors import BenchmarkError, ServingError
 
 CLIENTS: Final = (1, 2, 4, 8, 16, 32, 64)
@@ -51,12 +54,18 @@ class Settings:
         shares: rates of the open loop, of the best closed throughput.
         seconds: length of one stretch.
         rounds: stretches at each level, in an order drawn anew.
+        budget_bytes: of the partitions; None takes what `tools.bench.subjects.in_budget` says.
+        lock_step: requests that the model is partitioned for, and that may run together.
+        max_delay_us: how long one may be kept waiting for others; None for the image's default.
     """
 
     clients: Sequence[int]
     shares: Sequence[float]
     seconds: float
     rounds: int
+    budget_bytes: int | None = None
+    lock_step: int = 1
+    max_delay_us: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,11 +76,28 @@ class Service:
         endpoint: the server.
         model: its id.
         request: what every client sends.
+        process_id: whose descendants the server is; None where it can't be watched.
     """
 
     endpoint: Endpoint
     model: str
     request: Request
+    process_id: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """One request and how it ended.
+
+    Attributes:
+        latency_s: 0 when there was no right answer.
+        error: its kind, "" for none.
+        phases: seconds by phase, as far as the server tells.
+    """
+
+    latency_s: float
+    error: str = ""
+    phases: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -82,16 +108,45 @@ class Stretch:
         seconds: from its first request to its last answer.
         latencies: of the answers that were right.
         errors: how many of each kind weren't.
+        phases: seconds of all answers, by phase.
+        batches: that the model ran; None when the server doesn't tell.
+        memory: of the server, looked at every second; empty where it can't be watched.
     """
 
     seconds: float = 0.0
     latencies: list[float] = field(default_factory=list)
     errors: Counter[str] = field(default_factory=Counter)
+    phases: dict[str, float] = field(default_factory=dict)
+    batches: Batches | None = None
+    memory: Sequence[Sample] = ()
 
     @property
     def throughput(self) -> float:
         """Right answers per second."""
         return len(self.latencies) / self.seconds if self.seconds else 0.0
+
+    @property
+    def profile(self) -> Profile:
+        """Where the time went."""
+        return Profile(self.seconds, len(self.latencies), self.phases, self.batches)
+
+    def count(self, sent: Sent) -> None:
+        """Counts one request."""
+        if sent.error:
+            self.errors[sent.error] += 1
+            return
+        self.latencies.append(sent.latency_s)
+        self._spend(sent.phases)
+
+    def add(self, other: Stretch) -> None:
+        """Adds what another client counted."""
+        self.latencies += other.latencies
+        self.errors += other.errors
+        self._spend(other.phases)
+
+    def _spend(self, phases: Mapping[str, float]) -> None:
+        for phase, seconds in phases.items():
+            self.phases[phase] = self.phases.get(phase, 0.0) + seconds
 
 
 def steps(settings: Settings) -> int:
@@ -121,12 +176,24 @@ def _measure_packed(
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     try:
-        folder = in_budget(subject, None, {place / subject.name: Cut(threads=threads)})[0]
-        packed = build_image(folder, encrypted(folder, place / "bundle"), place / "packed", threads)
-        labels = {"threads": str(threads), "plan budget": str(folder.plan.budget_bytes)}
+        cut = Cut(threads=threads, lock_step=settings.lock_step)
+        folder = in_budget(subject, settings.budget_bytes, {place / subject.name: cut})[0]
+        packed = build_image(
+            folder,
+            encrypted(folder, place / "bundle"),
+            place / "packed",
+            threads,
+            max_batch=settings.lock_step if settings.lock_step > 1 else None,
+            max_delay_us=settings.max_delay_us,
+        )
+        labels = {
+            "threads": str(threads),
+            "lock step": str(settings.lock_step),
+            "plan budget": str(folder.plan.budget_bytes),
+        }
         request = encoded(request_of(folder, SEED))
-        with serving(packed, place / "appliance.log") as (_, endpoint):
-            service = Service(endpoint, packed.model, request)
+        with serving(packed, place / "appliance.log") as (running, endpoint):
+            service = Service(endpoint, packed.model, request, running.process_id)
             return measure(subject.name, labels, service, settings, step)
     finally:
         shutil.rmtree(place)
@@ -147,7 +214,11 @@ def measure(
     labels = {"model": name, "runtime": answer.runtime, **labels}
     draw = random.Random(SEED)  # noqa: S311 - an order and moments, not a secret
     closed = _levels(
-        settings.clients, settings, draw, lambda n: closed_loop(service, n, settings.seconds), step
+        settings.clients,
+        settings,
+        draw,
+        lambda n: _watched(service, lambda: closed_loop(service, n, settings.seconds)),
+        step,
     )
     best = max(each.throughput for found in closed.values() for each in found)
     if not best:
@@ -156,7 +227,9 @@ def measure(
         settings.shares,
         settings,
         draw,
-        lambda share: open_loop(service, share * best, settings.seconds, draw),
+        lambda share: _watched(
+            service, lambda: open_loop(service, share * best, settings.seconds, draw)
+        ),
         step,
     )
     rows = [
@@ -186,6 +259,16 @@ def _levels(
     return found
 
 
+def _watched(service: Service, put: Callable[[], Stretch]) -> Stretch:
+    """Looks at the server's memory during a stretch."""
+    if service.process_id is None:
+        return put()
+    with watched(service.process_id, None, EVERY_S) as samples:
+        found = put()
+    found.memory = samples
+    return found
+
+
 def _rows(labels: dict[str, str], found: Sequence[Stretch]) -> Iterable[Row]:
     errors: Counter[str] = sum((each.errors for each in found), Counter())
     kinds = ", ".join(f"{kind}: {count}" for kind, count in sorted(errors.items()))
@@ -196,35 +279,45 @@ def _rows(labels: dict[str, str], found: Sequence[Stretch]) -> Iterable[Row]:
     for name, share in _PERCENTILES:
         samples = (percentile(latencies, share),) if latencies else ()
         yield Row(labels, name, "s", samples, f"of {len(latencies)} answers")
+    yield from profile_rows(labels, [each.profile for each in found])
+    yield from memory_rows(labels, [each.memory for each in found])
 
 
 def closed_loop(service: Service, clients: int, seconds: float) -> Stretch:
     """Lets some clients ask, each again as soon as it has its answer."""
     found = Stretch()
     lock = threading.Lock()
-    together = threading.Barrier(clients + 1)
+    together = threading.Barrier(clients + 1)  # once all are connected, and once they may go
 
     def ask() -> None:
         mine = Stretch()
         with Client(service.endpoint) as client:
             _send(client, service)  # connects, uncounted
             together.wait()
+            together.wait()
             end = time.perf_counter() + seconds
             while time.perf_counter() < end:
-                _count(mine, _send(client, service))
+                mine.count(_send(client, service))
         with lock:
-            found.latencies += mine.latencies
-            found.errors += mine.errors
+            found.add(mine)
 
     threads = [threading.Thread(target=ask, name="client") for _ in range(clients)]
     for thread in threads:
         thread.start()
     together.wait()
+    before = read_batches(service.endpoint, service.model)
+    together.wait()
     started = time.perf_counter()
     for thread in threads:
         thread.join()
     found.seconds = time.perf_counter() - started
+    found.batches = _batches_since(before, service)
     return found
+
+
+def _batches_since(before: Batches | None, service: Service) -> Batches | None:
+    after = read_batches(service.endpoint, service.model)
+    return after.since(before) if before and after else None
 
 
 def open_loop(service: Service, rate: float, seconds: float, draw: random.Random) -> Stretch:
@@ -239,14 +332,16 @@ def open_loop(service: Service, rate: float, seconds: float, draw: random.Random
             _send(client, service)
             together.wait()
             while (moment := due.get()) is not None:
-                error = _send(client, service)[1]
+                sent = _send(client, service)
+                late_s = time.perf_counter() - moment - sent.latency_s
                 with lock:
-                    _count(found, (time.perf_counter() - moment, error))
+                    found.count(_delayed(sent, late_s))
 
     threads = [threading.Thread(target=send, name="sender") for _ in range(SENDERS)]
     for thread in threads:
         thread.start()
     together.wait()
+    before = read_batches(service.endpoint, service.model)
     started = time.perf_counter()
     for moment in moments(rate, seconds, draw):
         time.sleep(max(0.0, started + moment - time.perf_counter()))
@@ -256,7 +351,13 @@ def open_loop(service: Service, rate: float, seconds: float, draw: random.Random
     for thread in threads:
         thread.join()
     found.seconds = time.perf_counter() - started
+    found.batches = _batches_since(before, service)
     return found
+
+
+def _delayed(sent: Sent, late_s: float) -> Sent:
+    """Counts a request from the moment at which it was meant to be sent."""
+    return replace(sent, latency_s=sent.latency_s + late_s)
 
 
 def moments(rate: float, seconds: float, draw: random.Random) -> list[float]:
@@ -269,18 +370,9 @@ def moments(rate: float, seconds: float, draw: random.Random) -> list[float]:
     return found
 
 
-def _send(client: Client, service: Service) -> tuple[float, str]:
-    """Sends one request; gives its latency and the kind of error, "" for none."""
+def _send(client: Client, service: Service) -> Sent:
     try:
         answer = client.infer(service.model, service.request)
     except ServingError as error:
-        return 0.0, "no answer" if error.status is None else f"status {error.status}"
-    return answer.latency_s, ""
-
-
-def _count(stretch: Stretch, sent: tuple[float, str]) -> None:
-    latency_s, error = sent
-    if error:
-        stretch.errors[error] += 1
-    else:
-        stretch.latencies.append(latency_s)
+        return Sent(0.0, "no answer" if error.status is None else f"status {error.status}")
+    return Sent(answer.latency_s, phases=phases_of(answer))

@@ -21,6 +21,7 @@ from tools.model_folder import ModelFolder
 from tools.serving_client import Trust
 
 BUILD: Final = str(ROOT / "occlum_image" / "build.sh")
+OPEN: Final = "--insecure-open-access"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,14 @@ class PackedModel:
 
 
 def build_image(
-    folder: ModelFolder, bundle: Path, target: Path, threads: int, workers: int = 4
+    folder: ModelFolder,
+    bundle: Path,
+    target: Path,
+    threads: int,
+    *,
+    access_policy: Path | None = None,
+    max_batch: int | None = None,
+    max_delay_us: int | None = None,
 ) -> PackedModel:
     """Builds an image that serves one bundle from a folder of the host.
 
@@ -48,7 +56,9 @@ def build_image(
         bundle: its bundle, with the keys that the benchmark wrote beside it.
         target: an empty folder for keys, bundle and instance.
         threads: of onnxruntime.
-        workers: request threads.
+        access_policy: who may ask; None: everybody.
+        max_batch: requests that may run together; None for build.sh's default.
+        max_delay_us: how long one may be kept waiting for others; None likewise.
 
     Raises:
         ImageBuildError: with what the build said.
@@ -67,13 +77,15 @@ def build_image(
         "--owner-public-key": target / "owner.pub",
         "--sign-key": target / "sign.pem",
         "--port": free_port(),
-        "--workers": workers,
         "--inference-threads": threads,
         "--output": target / "image",
     }
+    batches = {"--max-batch": max_batch, "--max-delay-us": max_delay_us}
+    options |= {name: value for name, value in batches.items() if value is not None}
     words = [str(word) for pair in options.items() for word in pair]
-    # What is measured asks from this machine alone.
-    output_of([BUILD, *words, "--insecure-open-access"], "image for the benchmark")
+    # Without a policy what is measured asks from this machine alone.
+    access = ["--access-policy", str(access_policy)] if access_policy else [OPEN]
+    output_of([BUILD, *words, *access], "image for the benchmark")
     return PackedModel(target / "image", folder.model_id, tuple(sorted(served.glob("*.enc"))))
 
 

@@ -74,13 +74,15 @@ def look(process_id: int, meter: PowerMeter | None) -> Sample:
 
 
 @contextmanager
-def watched(process_id: int, meter: PowerMeter | None) -> Iterator[list[Sample]]:
+def watched(
+    process_id: int, meter: PowerMeter | None, interval_s: float = INTERVAL_S
+) -> Iterator[list[Sample]]:
     """Looks at a tree all the while the block runs; the list grows."""
     samples = [look(process_id, meter)]
     ended = threading.Event()
 
     def watch() -> None:
-        while not ended.wait(INTERVAL_S):
+        while not ended.wait(interval_s):
             samples.append(look(process_id, meter))
 
     watcher = threading.Thread(target=watch, name="watcher")

@@ -19,9 +19,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from app.errors import InputError
 from app.fields import FieldError, Fields, parse_json
 from tools.bench.spread import spread
-from tools.errors import BenchmarkError
 from tools.files import write_file
 
 FORMAT: Final = 1
@@ -177,14 +177,14 @@ def read_result(path: Path) -> Result:
     """Reads a result file.
 
     Raises:
-        BenchmarkError: when it isn't one of this format.
+        InputError: when it isn't one of this format.
     """
     try:
         fields = Fields(parse_json(path.read_bytes()), "result")
         result = _read(fields)
         fields.done()
     except FieldError as error:
-        raise BenchmarkError(f"{path}: {error}; expected a JSON file of results/") from error
+        raise InputError(f"{path}: {error}; expected a JSON file of results/") from error
     return result
 
 

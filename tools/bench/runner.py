@@ -13,10 +13,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Final, TypeVar
@@ -30,6 +29,7 @@ from app.objects import KEY_BYTES
 from app.runner import Runner, RunResult
 from app.schedule import LANES
 from app.tensors import Array, TensorSpec, aligned_buffer
+from tools.bench.children import Tell, call_in_child
 from tools.bench.interleaved import Timings, measure
 from tools.bench.memory import limited, resident_bytes
 from tools.bench.naive import NaiveRunner
@@ -118,8 +118,11 @@ def write_keyed_bundle(folder: ModelFolder, target: Path) -> None:
 
 def in_child(work: Callable[[Case], T], case: Case) -> T:
     """Runs a measurement in a fresh process."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(work, case).result()
+    return call_in_child(lambda: None, _measured, work, case)
+
+
+def _measured(_tell: Tell, work: Callable[[Case], T], case: Case) -> T:
+    return work(case)
 
 
 def measure_speed(case: Case) -> Speed:

@@ -47,6 +47,7 @@ class Cut:
         threads: of a run; one leaves a core free to decrypt meanwhile.
         optimization: onnxruntime's rewrites before cutting.
         objective: of the planner, for a budget.
+        lock_step: requests of one batch.
     """
 
     budget_bytes: int | None = None
@@ -54,6 +55,7 @@ class Cut:
     threads: int = 1
     optimization: str = "all"
     objective: str = "time"
+    lock_step: int = 1
 
 
 def names() -> list[str]:
@@ -93,6 +95,7 @@ def partitioned(subject: Subject, cut: Cut, target: Path) -> ModelFolder:
         {},
         tile_bytes=tile_bytes,
         budget_bytes=cut.budget_bytes,
+        lock_step=cut.lock_step,
     )
     overlap = cut.threads == 1
     if cut.budget_bytes:
@@ -102,10 +105,15 @@ def partitioned(subject: Subject, cut: Cut, target: Path) -> ModelFolder:
             objective=cut.objective,
             overlap=overlap,
             threads=cut.threads,
+            lock_step=cut.lock_step,
         )
     else:
         plan = plan_for_count(
-            prepared.summary, cut.count or 1, overlap=overlap, threads=cut.threads
+            prepared.summary,
+            cut.count or 1,
+            overlap=overlap,
+            threads=cut.threads,
+            lock_step=cut.lock_step,
         )
     write_folder(subject.source, prepared.model, prepared.plan(plan), target, lambda _: None)
     return open_folder(target)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from tools.bench.drawing import modes, others, sweep
+from tools.bench.drawing import load, modes, others, rivals, sweep
 from tools.bench.drawing.picture import Picture
 from tools.bench.results import Result
 from tools.figures.style import save
@@ -17,7 +17,9 @@ _DRAWERS: Final[Mapping[str, Callable[[Result], Iterator[Picture]]]] = {
     "peers": others.peers,
     "operators": others.operators,
     "resources": others.resources,
-    "load": others.load,
+    "load": load.pictures,
+    "tenants": rivals.tenants,
+    "attacks": rivals.attacks,
 }
 
 

@@ -1,9 +1,9 @@
-"""Figures of `peers`, `operators`, `resources` and `load`."""
+"""Figures of `peers`, `operators` and `resources`."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from typing import Final
 
 from tools.bench.drawing.picture import (
@@ -19,11 +19,10 @@ from tools.bench.operators import ORT as OPERATOR_ORT
 from tools.bench.operators import THRESHOLD
 from tools.bench.operators import TRACT as OPERATOR_TRACT
 from tools.bench.peers import ENGINES, ORT, OURS
-from tools.bench.results import Result, Row
-from tools.figures.bench_charts import Course, Curve, Middle, Scale, bars, courses, curves, scatter
+from tools.bench.results import Result
+from tools.figures.bench_charts import Course, Middle, bars, courses, scatter
 
 _PROCESS: Final = "runtime: process, no SGX; one process, no TLS"
-_PERCENTILES: Final = (("p50", "median"), ("p95", "95 %"), ("p99", "99 %"))
 _MOST_TYPES: Final = 7
 
 
@@ -120,73 +119,3 @@ def resources(result: Result) -> Iterator[Picture]:
             "All processes of the appliance, interpreter and libraries included, from the moment "
             "it was ready through the first request and the steady state.",
         )
-
-
-def load(result: Result) -> Iterator[Picture]:
-    """Draws throughput and latency over the load."""
-    for model in values(result.rows, "model"):
-        rows = [row for row in result.rows if row.labels["model"] == model]
-        runtime = (
-            f"runtime: {runtime_title(rows[0].labels['runtime'])}; clients on the same machine"
-        )
-        closed = [row for row in rows if row.labels["loop"] == "closed"]
-        opened = [row for row in rows if row.labels["loop"] == "open"]
-        if closed:
-            yield _closed(model, closed, runtime)
-        if opened:
-            yield _open(model, opened, runtime)
-
-
-def _curve(rows: Sequence[Row], metric: str, name: str, label: str, factor: float) -> Curve:
-    found = sorted(
-        (float(row.labels[label]), middle(row.samples, factor))
-        for row in rows
-        if row.metric == metric and row.samples
-    )
-    return Curve(name, [x for x, _ in found], [each for _, each in found])
-
-
-def _closed(model: str, rows: Sequence[Row], runtime: str) -> Picture:
-    throughput = _curve(rows, "throughput", "right answers", "clients", 1)
-    failed = _curve(rows, "errors", "refused or failed", "clients", 1)
-    latency = [_curve(rows, metric, name, "clients", MS) for metric, name in _PERCENTILES]
-    x = Scale("clients", logarithmic=True)
-    best = max(each.median for each in throughput.middles)
-    note = f"{runtime}; {sum(m.median for m in failed.middles):.0f} requests refused or failed"
-    return Picture(
-        f"{model}-closed-loop",
-        curves(
-            f"{model}: each client asks again when it has its answer",
-            note,
-            [
-                (x, Scale("answers per second"), [throughput]),
-                (x, Scale("latency, ms", logarithmic=True), latency),
-            ],
-        ),
-        f"Throughput and latency of {model} by number of clients; at best {best:.3g} answers per "
-        "second.",
-        "Throughput flattens where the processor is used up; from there on more clients only wait "
-        "longer. Requests that the server refuses because its queue is full count as errors, not "
-        "as fast answers.",
-    )
-
-
-def _open(model: str, rows: Sequence[Row], runtime: str) -> Picture:
-    latency = [_curve(rows, metric, name, "rate", MS) for metric, name in _PERCENTILES]
-    throughput = _curve(rows, "throughput", "right answers", "rate", 1)
-    offered = Curve("offered", throughput.x, [Middle(x, x, x) for x in throughput.x])
-    x = Scale("requests offered per second")
-    return Picture(
-        f"{model}-open-loop",
-        curves(
-            f"{model}: requests come at random moments (Poisson)",
-            runtime,
-            [
-                (x, Scale("answers per second"), [offered, throughput]),
-                (x, Scale("latency, ms", logarithmic=True), latency),
-            ],
-        ),
-        f"Throughput and latency of {model} by the rate of requests.",
-        "Latency counts from the moment at which a request was meant to be sent, so a server that "
-        "falls behind can't hide it. Where answers fall below what is offered, it is overloaded.",
-    )

@@ -22,6 +22,8 @@ TITLES: Final[Mapping[str, str]] = {
     "planner": "Fewest partitions",
     "resources": "What the appliance uses",
     "load": "Load",
+    "tenants": "One tenant beside another",
+    "attacks": "Hostile clients",
     "runner": "The runner",
 }
 
@@ -76,6 +78,32 @@ METHODS: Final[Mapping[str, str]] = {
         "its next request when it has its answer. Open loop: requests come at random moments "
         "whatever the server does, and latency counts from the moment at which a request was meant "
         "to be sent, so that waiting isn't omitted."
+    ),
+    "tenants": (
+        "Two tenants of one access policy, without quotas. The first asks one request after the "
+        "other on one connection; the second does nothing, or keeps many connections busy in the "
+        "same way. Stretches alone and beside alternate in an order drawn anew. The second "
+        "tenant's clients would be on other machines: here they run in a process of their own at "
+        "the lowest priority (nice 19), so that what the first one competes for is the "
+        "appliance's work; what they take of the processor all the same counts against the "
+        "appliance. 'Pinned' gives all clients one core and the appliance the others. The ratio "
+        "is of p99 in the same round; p99 of all rounds together is given too. 'Inside a worker' "
+        "is what the server names in its answer (Server-Timing), from a worker having the body to "
+        "the encoded answer; 'outside of it' is the rest: TLS, the event loop, waiting for a "
+        "worker, and the client itself."
+    ),
+    "attacks": (
+        "A quiet client asks one request after the other on one connection, which it opens at the "
+        "beginning of each stretch; attackers of another tenant, from another address, repeat "
+        "their attack meanwhile from a process of their own at the lowest priority (nice 19), "
+        "reconnecting at once when they are dropped. A stretch begins when every attacker is "
+        "there. Stretches without and during the attack alternate in an order drawn anew. Each "
+        "attack meets a fresh appliance. Memory is the resident memory of all its processes, "
+        "every 50 ms; 'after' is when the attackers are gone and the appliance's own metrics name "
+        "no connection, request or body but the asker's. What an attack makes the allocator keep "
+        "shows in the first round; growth from the second round on tells whether memory is "
+        "bounded. A wrong answer to attackers is any that isn't the expected status; being busy "
+        "(503) or refused is always right."
     ),
 }
 
@@ -163,5 +191,5 @@ def formatted(value: float, unit: str) -> str:
     if unit == "s":
         return f"{value * 1e3:.3g} ms" if value < 1 else f"{value:.3g} s"
     if unit == "bytes":
-        return format_size(round(value))
+        return ("-" if value < 0 else "") + format_size(abs(round(value)))
     return f"{value:.4g} {unit}".strip()

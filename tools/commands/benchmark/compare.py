@@ -15,7 +15,8 @@ from tools.bench.comparison import TOLERANCE, Change, Comparison, compare
 from tools.bench.drawing.report import formatted
 from tools.bench.results import Result, read_result
 from tools.command_line import DONE, NO
-from tools.commands.benchmark.options import Commands, new_command, positive
+from tools.commands.arguments import positive
+from tools.commands.benchmark.options import Commands, new_command
 
 _DESCRIPTION = """\
 Compares two result files row by row: medians, their ratio, and whether the

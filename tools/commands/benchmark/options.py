@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, ArgumentTypeError, Namespace, RawDescriptionHelpFormatter
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from argparse import _SubParsersAction as SubParsersAction
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -20,16 +20,14 @@ from tools.bench.drawing.report import write_page
 from tools.bench.machine import new_result
 from tools.bench.results import Result, write_result
 from tools.bench.subjects import ZOO, Subject, find_subject
-from tools.command_line import DONE, NO
+from tools.command_line import DONE, INTERRUPTED, NO
+from tools.commands.arguments import count
 from tools.launcher import ROOT
 
 Commands: TypeAlias = "SubParsersAction[ArgumentParser]"
 SCRATCH: Final = ROOT / "build" / "bench"
 Album: TypeAlias = tuple[Result, Sequence[Picture]]
 """A result and its figures."""
-
-STOPPED: Final = 130
-"""As shells report SIGINT."""
 
 SMALL: Final = ("digits", "squeezenet-1.1", "mobilenet-v2")
 """The models that are measured unless others are named."""
@@ -93,24 +91,6 @@ def add_rounds(command: ArgumentParser, default: int) -> None:
     )
 
 
-def count(text: str) -> int:
-    """Reads a number from 1."""
-    if not text.isdigit() or int(text) < 1:
-        raise ArgumentTypeError(f"expected a number from 1, got {text!r}")
-    return int(text)
-
-
-def positive(text: str) -> float:
-    """Reads a number above 0."""
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise ArgumentTypeError(f"expected a number above 0, got {text!r}") from error
-    if not 0 < value < float("inf"):
-        raise ArgumentTypeError(f"expected a number above 0, got {text!r}")
-    return value
-
-
 def finder(options: Namespace) -> Callable[[str], Subject]:
     """Gives what finds a model by name."""
     return partial(find_subject, zoo=options.zoo)
@@ -154,5 +134,5 @@ def finish(options: Namespace, albums: Sequence[Album], page: Path) -> int:
         Console().print(f"results and figures: {page.parent}, all on one page: {page}")
     if any(result.partial for result in results):
         print("stopped: what was finished is written and marked as partial", file=sys.stderr)
-        return STOPPED
+        return INTERRUPTED
     return NO if failures else DONE

@@ -17,7 +17,8 @@ from tools.bench.machine import machine, versions
 from tools.bench.runner import Speed
 from tools.bench.suite import BATCHES, BOUNDS, Row, Suite
 from tools.command_line import DONE, NO
-from tools.commands.benchmark.options import Commands, count, new_command
+from tools.commands.arguments import count
+from tools.commands.benchmark.options import Commands, new_command
 from tools.errors import AccuracyError
 from tools.files import write_file
 from tools.sizes import format_size

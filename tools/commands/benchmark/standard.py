@@ -6,9 +6,10 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from tools.bench import load, sweep
+from tools.bench import load, sweep, tenants
 from tools.bench.campaign import Case
 from tools.bench.subjects import names
+from tools.commands.benchmark.hostile import NAMES, attack_cases, tenant_cases
 from tools.commands.benchmark.options import (
     SMALL,
     Album,
@@ -41,6 +42,8 @@ _CASES: Final[Mapping[str, Callable[[Namespace], list[Case]]]] = {
     "operators": operator_cases,
     "resources": resource_cases,
     "load": load_cases,
+    "tenants": tenant_cases,
+    "attacks": attack_cases,
 }
 
 _SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
@@ -62,7 +65,25 @@ _SMALL: Final[Mapping[str, Mapping[str, Any]]] = {
         "clients": list(load.CLIENTS),
         "shares": list(load.SHARES),
         "seconds": 2.0,
+        "budget": None,
+        "lock_step": 1,
+        "max_delay_us": None,
         "url": None,
+    },
+    "tenants": {
+        "models": ["digits"],
+        "threads": [1],
+        "rounds": 3,
+        "seconds": 2.0,
+        "connections": tenants.CONNECTIONS,
+        "pin": False,
+    },
+    "attacks": {
+        "models": ["digits"],
+        "threads": [1],
+        "rounds": 2,
+        "seconds": 1.0,
+        "attacks": list(NAMES),
     },
 }
 """Options of each subcommand; the models are the command's where none are here."""
@@ -71,6 +92,8 @@ _FULL: Final[Mapping[str, Mapping[str, Any]]] = {
     "modes": {"threads": [1, 2]},
     "resources": {"models": ["digits", "resnet-50", "vgg-19", "bert-base"], "seconds": 60.0},
     "load": {"models": ["digits", "mobilenet-v2", "resnet-50"], "rounds": 3, "seconds": 5.0},
+    "tenants": {"rounds": 5, "seconds": 5.0, "pin": True},
+    "attacks": {"rounds": 3, "seconds": 5.0},
     "partitions": {"models": ["mobilenet-v2", "resnet-50", "densenet-121", "vgg-19", "bert-base"]},
     "operators": {"models": ["mobilenet-v2", "resnet-50", "densenet-121", "alexnet", "vgg-19"]},
 }

@@ -2,32 +2,30 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import ArgumentParser, Namespace
 from collections.abc import Callable
 from pathlib import Path
 
+from app.errors import InputError
 from tools.bench import load, modes, operators, peers, planner, resources, sweep
 from tools.bench.campaign import Case
 from tools.bench.client import Client, Endpoint, encoded
 from tools.bench.results import Result, Row
 from tools.bench.runner import SEED, request_for
+from tools.commands.arguments import count, delay_us, positive, together, url
 from tools.commands.benchmark.options import (
     SCRATCH,
     Commands,
     add_common,
     add_rounds,
     add_threads,
-    count,
     finder,
     finish,
     measure,
     new_command,
-    positive,
     stamp,
 )
-from tools.errors import ServingError
 from tools.serving_client import Trust
-from tools.serving_client.connection import parse_url
 from tools.serving_client.trust import read_token
 from tools.sizes import format_size, parse_size
 
@@ -79,7 +77,7 @@ def _add_modes(commands: Commands) -> None:
     add_rounds(command, 15)
     _add_budget(command)
     command.add_argument("--no-image", action="store_true", help="leave the packed image out")
-    _runs(command, "modes", mode_cases)
+    runs(command, "modes", mode_cases)
 
 
 def _add_peers(commands: Commands) -> None:
@@ -87,7 +85,7 @@ def _add_peers(commands: Commands) -> None:
     add_common(command)
     add_threads(command, (1, 2))
     add_rounds(command, 15)
-    _runs(command, "peers", peer_cases)
+    runs(command, "peers", peer_cases)
 
 
 def _add_partitions(commands: Commands) -> None:
@@ -99,7 +97,7 @@ def _add_partitions(commands: Commands) -> None:
     command.add_argument(
         "--budgets", nargs="*", type=parse_size, default=list(sweep.BUDGETS), metavar="SIZE"
     )
-    _runs(command, "partitions", sweep_cases)
+    runs(command, "partitions", sweep_cases)
 
 
 def _add_operators(commands: Commands) -> None:
@@ -113,7 +111,7 @@ def _add_operators(commands: Commands) -> None:
         metavar="RATIO",
         help="from which an operator is listed (%(default)s)",
     )
-    _runs(command, "operators", operator_cases)
+    runs(command, "operators", operator_cases)
 
 
 def _add_planner(commands: Commands) -> None:
@@ -127,7 +125,7 @@ def _add_planner(commands: Commands) -> None:
         metavar="SIZE",
         help="as 85MiB (16MiB 32MiB 64MiB 128MiB)",
     )
-    _runs(command, "planner", planner_cases)
+    runs(command, "planner", planner_cases)
 
 
 def _add_resources(commands: Commands) -> None:
@@ -144,7 +142,7 @@ def _add_resources(commands: Commands) -> None:
         metavar="N",
         help="length of the steady state (%(default)s)",
     )
-    _runs(command, "resources", resource_cases)
+    runs(command, "resources", resource_cases)
 
 
 def _add_load(commands: Commands) -> None:
@@ -170,12 +168,26 @@ def _add_load(commands: Commands) -> None:
         metavar="N",
         help="length of a stretch (%(default)s)",
     )
+    _add_budget(command)
     command.add_argument(
-        "--url", type=_url, metavar="URL", help="a running appliance, as https://host:8443"
+        "--lock-step",
+        type=together,
+        default=1,
+        metavar="N",
+        help="partition for N requests in lock step, and let so many run together (%(default)s)",
+    )
+    command.add_argument(
+        "--max-delay-us",
+        type=delay_us,
+        metavar="N",
+        help="how long a request may be kept waiting for others (the image's default)",
+    )
+    command.add_argument(
+        "--url", type=url, metavar="URL", help="a running appliance, as https://host:8443"
     )
     command.add_argument("--cacert", type=Path, metavar="FILE", help="its certificate, PEM")
     command.add_argument("--token-file", type=Path, metavar="FILE", help="holds its API token")
-    _runs(command, "load", load_cases)
+    runs(command, "load", load_cases)
 
 
 def _add_budget(command: ArgumentParser) -> None:
@@ -188,7 +200,9 @@ def _add_budget(command: ArgumentParser) -> None:
     )
 
 
-def _runs(command: ArgumentParser, name: str, cases: Callable[[Namespace], list[Case]]) -> None:
+def runs(command: ArgumentParser, name: str, cases: Callable[[Namespace], list[Case]]) -> None:
+    """Lets a subcommand measure its cases, and write, draw and list what came of them."""
+
     def run(options: Namespace) -> int:
         when = stamp()
         made = cases(options)
@@ -288,8 +302,21 @@ def resource_cases(options: Namespace) -> list[Case]:
 
 def load_cases(options: Namespace) -> list[Case]:
     """Gives the cases of `load`."""
-    settings = load.Settings(options.clients, options.shares, options.seconds, options.rounds)
+    settings = load.Settings(
+        options.clients,
+        options.shares,
+        options.seconds,
+        options.rounds,
+        options.budget,
+        options.lock_step,
+        options.max_delay_us,
+    )
     if options.url:
+        if options.budget or options.lock_step > 1 or options.max_delay_us is not None:
+            raise InputError(
+                "--url: what runs is partitioned and built already; leave out --budget, "
+                "--lock-step and --max-delay-us"
+            )
         return _running_cases(options, settings)
     return [
         load.case_of(name, finder(options), threads, settings, SCRATCH / "load")
@@ -312,11 +339,3 @@ def _running_cases(options: Namespace, settings: load.Settings) -> list[Case]:
         return Case(f"{name}, load", load.steps(settings), measure_it)
 
     return [case(name) for name in options.models]
-
-
-def _url(text: str) -> str:
-    try:
-        parse_url(text)
-    except ServingError as error:
-        raise ArgumentTypeError(str(error)) from error
-    return text

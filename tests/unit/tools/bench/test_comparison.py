@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from app.errors import InputError
 from tests.unit.tools.bench.results import result, row
 from tools.bench.comparison import FEWEST, compare, ratio_interval
 from tools.bench.results import Row
-from tools.errors import BenchmarkError
 
 
 def noise(seed: int, scale: float = 1.0, count: int = 25) -> tuple[float, ...]:
@@ -72,5 +72,5 @@ def test_rows_of_one_file_alone_are_named() -> None:
     [(result([row("a", 1.0)], "load"), "same subcommand"), (result([]), "no row in common")],
 )
 def test_what_cannot_be_compared_is_refused(other: object, message: str) -> None:
-    with pytest.raises(BenchmarkError, match=message):
+    with pytest.raises(InputError, match=message):
         compare(result([row("a", 1.0)]), other)  # type: ignore[arg-type]

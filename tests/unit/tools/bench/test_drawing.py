@@ -11,12 +11,15 @@ import pytest
 from matplotlib.transforms import Bbox
 
 from tests.unit.tools.bench.results import result
+from tools.bench import profile
+from tools.bench.attackers import ATTACKS
 from tools.bench.drawing.album import pictures, save_all
 from tools.bench.drawing.picture import Picture, runtime_title
 from tools.bench.drawing.report import formatted, write_page
 from tools.bench.modes import CACHES, PACKED, PHASES
 from tools.bench.peers import ENGINES
 from tools.bench.results import Failure, Result, Row
+from tools.bench.tenants import PINNED, SHARED
 from tools.bench.ways import WAYS
 from tools.figures.bench_charts import Drawing
 from tools.figures.style import svg_text
@@ -93,14 +96,47 @@ def load() -> Result:
             rows.append(Row(labels, "throughput", "1/s", (100.0, 110.0)))
             rows.append(Row(labels, "errors", "", (0.0, 3.0)))
             rows += [Row(labels, p, "s", (0.01,)) for p in ("p50", "p95", "p99", "max")]
+            rows += [Row(labels, phase, "s", (0.002,)) for phase in profile.PHASES]
+            rows.append(Row(labels, "batch size", "", (1.0, 7.5)))
     return result(rows, "load")
+
+
+def tenants() -> Result:
+    rows = []
+    for cores in (SHARED, PINNED):
+        labels = {"model": "m", "threads": "1", "runtime": "occlum-sim", "connections": "64"}
+        labels["cores"] = cores
+        for when in ("alone", "beside"):
+            rows += [Row({**labels, "when": when}, name, "s", SECONDS) for name in ("p50", "p99")]
+        rows.append(Row({**labels, "when": "beside"}, "p99 ratio", "", (1.5, 1.9)))
+    return result(rows, "tenants")
+
+
+def attacks() -> Result:
+    rows = []
+    for attack in ATTACKS:
+        labels = {"model": "m", "threads": "1", "runtime": "occlum-sim", "attack": attack.name}
+        during = {**labels, "when": "during"}
+        for found in ({**labels, "when": "alone"}, during):
+            rows += [Row(found, name, "s", SECONDS) for name in ("p50", "p99")]
+        rows.append(Row(during, "p99 ratio", "", (1.5, 12.5)))
+        for name in ("memory before", "memory, most", "memory after"):
+            rows.append(Row(during, name, "bytes", (150.0 * MIB, 151.0 * MIB)))
+        rows.append(Row(during, "growth from the second round on", "bytes", (-1.0 * MIB,)))
+    return result(rows, "attacks")
 
 
 RESULTS: Mapping[str, Result] = {
     made.subcommand: made
-    for made in (modes(), peers(), partitions(), operators(), resources(), load())
+    for made in (
+        *(modes(), peers(), partitions(), operators()),
+        *(resources(), load(), tenants(), attacks()),
+    )
 }
-COUNTS = {"modes": 2, "peers": 1, "partitions": 3, "operators": 1, "resources": 1, "load": 2}
+COUNTS = {
+    **{"modes": 2, "peers": 1, "partitions": 3, "operators": 1},
+    **{"resources": 1, "load": 3, "tenants": 1, "attacks": 2},
+}
 
 
 @pytest.fixture(scope="module")
@@ -125,6 +161,8 @@ def test_every_result_has_its_pictures_with_words(
         ("modes", "packed image: sandbox, no SGX"),
         ("resources", "Occlum, SGX hardware"),
         ("load", "Occlum, simulation mode"),
+        ("tenants", "Occlum, simulation mode"),
+        ("attacks", "Occlum, simulation mode"),
     ],
 )
 def test_runtime_is_the_one_that_the_server_named(
@@ -199,7 +237,13 @@ def test_nothing_measured_gives_no_picture() -> None:
 
 @pytest.mark.parametrize(
     ("value", "unit", "text"),
-    [(0.0123, "s", "12.3 ms"), (2.5, "s", "2.5 s"), (3 * MIB, "bytes", "3.0 MiB"), (7, "", "7")],
+    [
+        (0.0123, "s", "12.3 ms"),
+        (2.5, "s", "2.5 s"),
+        (3 * MIB, "bytes", "3.0 MiB"),
+        (-3 * MIB, "bytes", "-3.0 MiB"),
+        (7, "", "7"),
+    ],
 )
 def test_numbers_have_units(value: float, unit: str, text: str) -> None:
     assert formatted(value, unit) == text

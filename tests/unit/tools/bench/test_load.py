@@ -3,12 +3,14 @@ from __future__ import annotations
 import random
 import threading
 import time
+from collections import Counter
 from itertools import pairwise
 
 import pytest
 
 from tools.bench import load
 from tools.bench.client import Answer, Endpoint, Request
+from tools.bench.profile import PHASES, Batches
 from tools.errors import ServingError
 from tools.serving_client import Trust
 from tools.serving_client.connection import Reply
@@ -35,7 +37,8 @@ class OneAtATime:
         if refused:
             raise ServingError("refused (503)", status=503)
         content = b'{"model_name": "digits", "model_version": "1", "outputs": []}'
-        reply = Reply({"server": "x (process)"}, content)
+        timing = "total;dur=8, decode;dur=1, wait;dur=2, run;dur=3, encode;dur=1, load;dur=9"
+        reply = Reply({"server": "x (process)", "server-timing": timing}, content)
         return Answer(reply, time.perf_counter() - started)
 
     def __enter__(self) -> OneAtATime:
@@ -45,11 +48,17 @@ class OneAtATime:
         pass
 
 
+def batches(answered: int) -> Batches:
+    """Every request was a batch of its own and took what it takes."""
+    return Batches(Counter({1: answered}), answered * SERVICE_S)
+
+
 @pytest.fixture
 def service(monkeypatch: pytest.MonkeyPatch) -> load.Service:
     monkeypatch.setattr(load, "Client", OneAtATime)
     monkeypatch.setattr(load, "SENDERS", 2)
     monkeypatch.setattr(OneAtATime, "failing", 0)
+    monkeypatch.setattr(load, "read_batches", lambda *_: batches(OneAtATime.count))
     return load.Service(Endpoint("https://localhost:1", Trust()), "digits", Request([], {}))
 
 
@@ -96,6 +105,37 @@ def test_rows_have_percentiles_in_order_and_the_runtime(service: load.Service) -
         medians = [of_level[name].median for name in ("p50", "p95", "p99", "max")]
         assert medians == sorted(medians)
         assert medians[-1] == max(of_level["latency"].samples)
+
+
+def test_rows_say_where_the_time_went(service: load.Service) -> None:
+    settings = load.Settings(clients=(2,), shares=(), seconds=0.1, rounds=2)
+    rows = {row.metric: row for row in load.measure("digits", {}, service, settings, lambda: None)}
+    assert rows["batch size"].samples == (1.0, 1.0)
+    assert all(0.5 < share <= 1.1 for share in rows["busy"].samples)
+    assert rows["turn"].median == pytest.approx(0.001), "total without what is named"
+    assert rows["wait"].median == pytest.approx(0.002)
+    spent = sum(rows[phase].median for phase in PHASES)
+    latencies = rows["latency"].samples
+    assert spent == pytest.approx(sum(latencies) / len(latencies), rel=0.3)
+
+
+def test_a_server_that_tells_nothing_is_measured_all_the_same(
+    service: load.Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "read_batches", lambda *_: None)
+    settings = load.Settings(clients=(1,), shares=(), seconds=0.1, rounds=1)
+    rows = {row.metric: row for row in load.measure("digits", {}, service, settings, lambda: None)}
+    assert rows["throughput"].samples
+    assert rows["batch size"].samples == rows["busy"].samples == ()
+    assert rows["batch size"].note == "the server doesn't tell"
+
+
+def test_batches_are_those_since_the_stretch_began() -> None:
+    before = Batches(Counter({1: 3, 8: 1}), 2.0)
+    found = Batches(Counter({1: 3, 4: 2, 8: 5}), 7.0).since(before)
+    assert found.counts == {4: 2, 8: 4}
+    assert found.seconds == 5.0
+    assert found.mean_size == pytest.approx(40 / 6)
 
 
 def test_a_server_that_refuses_is_no_measurement(

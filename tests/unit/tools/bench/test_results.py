@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.errors import InputError
 from tests.unit.tools.bench.results import result, row
 from tools.bench.results import Failure, Row, read_result, table_text, write_result
-from tools.errors import BenchmarkError
 
 words = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=20)
 
@@ -66,7 +66,7 @@ def test_every_label_is_a_column() -> None:
 def test_another_file_is_refused(tmp_path: Path, change: dict[str, object]) -> None:
     path = tmp_path / "file.json"
     path.write_text(json.dumps(result([]).to_json() | change))
-    with pytest.raises(BenchmarkError, match=r"file\.json"):
+    with pytest.raises(InputError, match=r"file\.json"):
         read_result(path)
 
 

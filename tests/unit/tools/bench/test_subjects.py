@@ -37,6 +37,13 @@ def test_a_budget_that_is_given_is_kept_or_refused(subject: Subject, tmp_path: P
         in_budget(subject, 1024, {tmp_path / "small": Cut()})
 
 
+def test_a_cut_for_lock_step_is_planned_for_it(subject: Subject, tmp_path: Path) -> None:
+    cuts = {tmp_path / "cut": Cut(lock_step=4)}
+    for budget in (64 << 20, None):
+        (folder,) = in_budget(subject, budget, cuts)
+        assert folder.plan.lock_step == 4
+
+
 def test_a_model_that_no_third_of_itself_can_hold_is_cut_into_a_few(
     subject: Subject, tmp_path: Path
 ) -> None:
@@ -52,9 +59,11 @@ def test_image_holds_the_bundle_without_its_keys(
     bundle = encrypted(folder, tmp_path / "bundle")
     asked: list[str] = []
     monkeypatch.setattr(packed, "output_of", lambda words, _purpose: asked.extend(words))
-    found = packed.build_image(folder, bundle, tmp_path / "packed", threads=2)
+    found = packed.build_image(folder, bundle, tmp_path / "packed", threads=2, max_batch=8)
     assert found.model == "cut"
-    assert [asked[asked.index(o) + 1] for o in ("--inference-threads", "--workers")] == ["2", "4"]
+    options = ("--inference-threads", "--max-batch")
+    assert [asked[asked.index(option) + 1] for option in options] == ["2", "8"]
+    assert not {"--workers", "--max-delay-us"} & set(asked), "build.sh knows what fits"
     served = tmp_path / "packed" / "bundles" / "cut.bundle"
     assert {path.suffix for path in served.iterdir()} == {".enc", ".json", ".sig"}
     assert all(path.parent == served for path in found.files)

@@ -1,0 +1,93 @@
+"""One client's latencies beside others', from answers that were never given."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.unit.tools.bench.test_children import wait_for_ever
+from tools.bench import tenants
+from tools.bench.children import child, receive
+from tools.bench.client import Endpoint, Request
+from tools.bench.load import Service
+from tools.bench.rivals import Heard, latency_rows, ratio_rows, rival, together
+from tools.serving_client import Trust
+
+ALONE = Heard([0.010] * 98 + [0.020] * 2, [0.004] * 100)
+BESIDE = Heard([0.010] * 90 + [0.050] * 10, [0.005] * 100, Counter({"status 503": 3}))
+NOBODY = Service(Endpoint("https://localhost:9", Trust()), "m", Request([b""], {}))
+
+
+def niceness(ready: Callable[[], object], stop: threading.Event, core: int) -> tuple[int, set[int]]:
+    """Says in which place this process runs, after the stop."""
+    ready()
+    stop.wait()
+    assert core in os.sched_getaffinity(0)
+    return os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0)
+
+
+def test_rivals_give_way_and_keep_to_their_core() -> None:
+    core = min(os.sched_getaffinity(0))
+    with rival(core, niceness, core) as end:
+        assert os.getpriority(os.PRIO_PROCESS, 0) < 19, "the quiet client doesn't"
+        assert end() == (19, {core})
+
+
+def test_the_block_begins_when_everybody_was_there_once() -> None:
+    acted: Counter[int] = Counter()
+    stop = threading.Event()
+
+    def act(number: int) -> Iterator[None]:
+        while True:
+            acted[number] += 1
+            yield
+
+    def ready() -> None:
+        assert set(acted) == set(range(8))
+        stop.set()
+
+    together(ready, stop, [act(number) for number in range(8)])
+    assert min(acted.values()) >= 1
+
+
+def test_keeping_busy_without_a_server_counts_no_answer() -> None:
+    stop = threading.Event()
+    found = tenants.keep_busy(stop.set, stop, NOBODY, 3)
+    assert found.throughput == 0
+    assert found.errors["no answer"] >= 3
+
+
+def test_ratio_is_of_the_same_round_and_of_all() -> None:
+    rows = {row.metric: row for row in ratio_rows({}, [ALONE, ALONE], [BESIDE, ALONE])}
+    assert rows["p99 ratio"].samples == (2.5, 1.0)
+    assert rows["p99 ratio of all rounds"].samples == (2.5,)
+    (missing,) = ratio_rows({}, [ALONE], [Heard()])
+    assert missing.samples == ()
+    assert missing.note == "no right answer"
+
+
+def test_rows_tell_a_worker_from_the_rest_and_name_errors() -> None:
+    rows = {row.metric: row for row in latency_rows({"when": "beside"}, [ALONE, BESIDE])}
+    assert rows["p50"].samples == (0.010, 0.010)
+    assert rows["p99"].samples == (0.020, 0.050)
+    assert rows["p99 of all rounds"].samples == (0.050,)
+    assert rows["inside a worker, p99"].samples == (0.005,)
+    assert rows["outside of it, p99"].median == pytest.approx(0.045)
+    assert rows["errors"].samples == (0, 3)
+    assert rows["errors"].note == "status 503: 3"
+    (missing,) = latency_rows({}, [Heard()])
+    assert missing.note == "no right answer"
+
+
+def test_pinned_clients_and_appliance_share_no_core() -> None:
+    there = os.sched_getaffinity(0)
+    with child(wait_for_ever) as messages:
+        _, process_id = receive(messages)
+        with tenants._placed(process_id, tenants.PINNED) as core:
+            assert os.sched_getaffinity(0) == {core}
+            assert os.sched_getaffinity(process_id) == there - {core}
+    assert os.sched_getaffinity(0) == there

@@ -1,0 +1,274 @@
+"""One quiet client, and others beside it in a process of their own that give way to everything.
+
+The others would be on other machines. Here they share two things with the appliance: the
+processor, so they run at the lowest priority, and the loopback interface, so they come from an
+address of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from multiprocessing import get_context
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import Any, Final
+
+from app.access.policy import Policy, Tenant
+from app.tensors import TensorSpec, dtype_name
+from tools.access_policy import make_token, render_policy
+from tools.bench.children import Tell, child, receive
+from tools.bench.client import Client, Endpoint, Request, encoded
+from tools.bench.load import Service
+from tools.bench.packed import PackedModel, build_image
+from tools.bench.results import Row
+from tools.bench.runner import SEED, request_of
+from tools.bench.spread import percentile
+from tools.bench.subjects import Cut, Subject, encrypted, in_budget
+from tools.errors import ServingError
+from tools.files import write_file
+
+QUIET: Final = "quiet"
+RIVAL: Final = "rival"
+"""The two tenants."""
+
+ASKED: Final = 2.0
+"""What the quiet client's p99 may at most be of its value alone."""
+
+_LOWEST_PRIORITY: Final = 19
+_P50: Final = 0.5
+_P99: Final = 0.99
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """An image with two tenants.
+
+    Attributes:
+        packed: the image.
+        inputs: what its model takes.
+        request: what is asked.
+        tokens: by tenant.
+        labels: of all rows.
+    """
+
+    packed: PackedModel
+    inputs: tuple[TensorSpec, ...]
+    request: Request
+    tokens: dict[str, str]
+    labels: dict[str, str]
+
+    def service(self, endpoint: Endpoint, tenant: str) -> Service:
+        """Gives what a tenant asks."""
+        trust = replace(endpoint.trust, token=self.tokens[tenant])
+        return Service(Endpoint(endpoint.url, trust), self.packed.model, self.request)
+
+
+@dataclass(slots=True)
+class Heard:
+    """What a client got.
+
+    Attributes:
+        latencies: from the first byte sent to the last one read.
+        inside: what of each the server names in its answer: from a worker's start to its end.
+        errors: how many of each kind.
+    """
+
+    latencies: list[float] = field(default_factory=list)
+    inside: list[float] = field(default_factory=list)
+    errors: Counter[str] = field(default_factory=Counter)
+
+    @property
+    def p50(self) -> float:
+        """Median latency; infinite without an answer."""
+        return percentile(self.latencies, _P50) if self.latencies else float("inf")
+
+    @property
+    def p99(self) -> float:
+        """Latency that 1 % exceed; infinite without an answer."""
+        return percentile(self.latencies, _P99) if self.latencies else float("inf")
+
+
+def prepare(subject: Subject, threads: int, place: Path) -> Prepared:
+    """Builds an image that knows two tenants.
+
+    Args:
+        subject: the model.
+        threads: of onnxruntime.
+        place: folder for all of it; emptied first.
+
+    Raises:
+        ImageBuildError: with what the build said.
+    """
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    folder = in_budget(subject, None, {place / subject.name: Cut(threads=threads)})[0]
+    policy = place / "access.json"
+    tokens = _write_policy(policy)
+    bundle = encrypted(folder, place / "bundle")
+    packed = build_image(folder, bundle, place / "packed", threads, access_policy=policy)
+    inputs = request_of(folder, SEED)
+    specs = tuple(
+        TensorSpec(name, dtype_name(array), array.shape) for name, array in inputs.items()
+    )
+    labels = {
+        "model": subject.name,
+        "threads": str(threads),
+        "plan budget": str(folder.plan.budget_bytes),
+    }
+    request = encoded(inputs)
+    whole = Request([b"".join(request.body)], request.headers)  # views can't go to a process
+    return Prepared(packed, specs, whole, tokens, labels)
+
+
+def _write_policy(path: Path) -> dict[str, str]:
+    """Writes a policy with two tenants without quotas; gives their tokens."""
+    made = {name: make_token("benchmark") for name in (QUIET, RIVAL)}
+    rights = {QUIET: frozenset({"infer", "metrics"}), RIVAL: frozenset({"infer"})}
+    tenants = [
+        Tenant(name, None, rights[name], tokens=(record,)) for name, (_, record) in made.items()
+    ]
+    write_file(path, render_policy(Policy(tuple(tenants))))
+    return {name: token for name, (token, _) in made.items()}
+
+
+def listen(service: Service, seconds: float) -> Heard:
+    """Asks one request after the other on one connection, in the calling thread."""
+    found = Heard()
+    with Client(service.endpoint) as client:
+        ask(client, service, Heard())  # connects, uncounted
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            ask(client, service, found)
+    return found
+
+
+def ask(client: Client, service: Service, found: Heard) -> None:
+    """Sends one request and notes what came of it."""
+    try:
+        answer = client.infer(service.model, service.request)
+    except ServingError as error:
+        found.errors["no answer" if error.status is None else f"status {error.status}"] += 1
+        return
+    found.latencies.append(answer.latency_s)
+    found.inside.append(answer.phases.get("total", 0.0))
+
+
+@contextmanager
+def rival(
+    core: int | None, work: Callable[..., object], *args: object
+) -> Iterator[Callable[[], Any]]:
+    """Runs clients beside the block, from when they are connected.
+
+    Args:
+        core: they run on it alone; None: where the kernel likes.
+        work: function of a module that is given a function to call once when its clients are
+            connected, an event to end at, and the arguments.
+        *args: pickled.
+
+    Yields:
+        What ends them and gives what `work` returned.
+
+    Raises:
+        BenchmarkError: it raised.
+    """
+    ended = get_context("spawn").Event()
+    with child(_compete, ended, core, work, *args) as messages:
+        receive(messages)
+
+        def end() -> object:
+            ended.set()
+            return receive(messages)[1]
+
+        yield end
+
+
+def _compete(
+    tell: Tell, ended: Event, core: int | None, work: Callable[..., object], *args: object
+) -> object:
+    os.nice(_LOWEST_PRIORITY)
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    stop = threading.Event()
+
+    def wait() -> None:
+        ended.wait()
+        stop.set()
+
+    threading.Thread(target=wait, name="end", daemon=True).start()
+    return work(lambda: tell(None), stop, *args)
+
+
+def together(
+    ready: Callable[[], object], stop: threading.Event, acts: Sequence[Iterator[None]]
+) -> None:
+    """Lets clients act, each in a thread of its own, until the stop.
+
+    Args:
+        ready: called when each has acted once.
+        stop: ends it; an act that runs is waited for.
+        acts: one for each client; each step is one act.
+    """
+    first = threading.Barrier(len(acts) + 1)
+
+    def run(act: Iterator[None]) -> None:
+        try:
+            next(act)
+        except BaseException:
+            first.abort()
+            raise
+        first.wait()
+        for _ in act:
+            if stop.is_set():
+                return
+
+    threads = [threading.Thread(target=run, args=(act,), name="rival") for act in acts]
+    for thread in threads:
+        thread.start()
+    first.wait()
+    ready()
+    for thread in threads:
+        thread.join()
+
+
+def latency_rows(labels: dict[str, str], found: Sequence[Heard]) -> Iterator[Row]:
+    """Gives what one client noticed in several stretches of one kind."""
+    latencies = [each for heard in found for each in heard.latencies]
+    if not latencies:
+        yield Row(labels, "latency", "s", (), "no right answer")
+        return
+    yield Row(labels, "latency", "s", tuple(round(each, 6) for each in latencies))
+    yield Row(labels, "p50", "s", tuple(heard.p50 for heard in found if heard.latencies))
+    yield Row(labels, "p99", "s", tuple(heard.p99 for heard in found if heard.latencies))
+    pooled = (percentile(latencies, _P99),)
+    yield Row(labels, "p99 of all rounds", "s", pooled, f"of {len(latencies)} answers")
+    inside = [each for heard in found for each in heard.inside]
+    outside = [a - b for a, b in zip(latencies, inside, strict=True)]
+    for name, part in (("inside a worker", inside), ("outside of it", outside)):
+        yield Row(labels, f"{name}, p50", "s", (percentile(part, _P50),))
+        yield Row(labels, f"{name}, p99", "s", (percentile(part, _P99),))
+    kinds = sum((heard.errors for heard in found), Counter[str]())
+    note = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+    yield Row(labels, "errors", "", tuple(float(heard.errors.total()) for heard in found), note)
+
+
+def ratio_rows(
+    labels: dict[str, str], alone: Sequence[Heard], beside: Sequence[Heard]
+) -> Iterator[Row]:
+    """Gives how much longer one client waits with the others than without."""
+    pairs = [(a, b) for a, b in zip(alone, beside, strict=True) if a.latencies and b.latencies]
+    missing = "" if pairs else "no right answer"
+    ratios = tuple(b.p99 / a.p99 for a, b in pairs)
+    yield Row(labels, "p99 ratio", "", ratios, missing or "round by round")
+    if pairs:
+        pooled = [
+            percentile([each for heard in found for each in heard.latencies], _P99)
+            for found in (beside, alone)
+        ]
+        yield Row(labels, "p99 ratio of all rounds", "", (pooled[0] / pooled[1],))
