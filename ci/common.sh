@@ -42,8 +42,8 @@ require_port_and_model() {
 build_image() {
     step "keys and encrypted bundle"
     local key
-    key=$keys/$(.venv/bin/python -c 'import json, sys; print(json.load(open(sys.argv[1]))["id"])' \
-        "partitions/$model/model.json").key
+    id=$(tools/bundle.py id "partitions/$model")
+    key=$keys/$id.key
     [ -e "$key" ] || tools/bundle.py keygen model "$key"
     [ -e "$owner" ] || tools/bundle.py keygen owner "$owner"
     tools/bundle.py "partitions/$model" --key "$key" --owner-key "$owner" -o "$bundle"

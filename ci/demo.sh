@@ -15,7 +15,7 @@ start_appliance
 picture=${pictures[${#pictures[@]} / 3]}
 step "curl: $picture over verified TLS"
 curl --silent --show-error --fail-with-body --cacert "$certificate" \
-    --form "image=@$picture" "https://localhost:$port/v1/models/$model/classify?top_k=3" |
+    --form "image=@$picture" "https://localhost:$port/v1/models/$id/classify?top_k=3" |
     .venv/bin/python -m json.tool | tee build/answer.json
 
 step "tools/check_accuracy.py partitions/"

@@ -1,7 +1,8 @@
 """What all command lines share: exit statuses, error lines, progress.
 
-Exit statuses: 0 yes or done, 1 the answer is no or the input can't be used,
-2 wrong usage, 3 the environment isn't as it must be.
+Exit statuses: 0 done or yes, 1 the answer is no (refused, failed, doesn't fit),
+2 wrong usage or an input that can't be used, 3 the environment isn't as it must
+be, 130 stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from rich.console import Console
 from rich.progress import (
@@ -22,12 +24,32 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from app.errors import ApplianceError
+from app.errors import (
+    ApplianceError,
+    ConfigError,
+    InputError,
+    KeyUnavailableError,
+    NotFoundError,
+)
+from tools.errors import AccessPolicyError, KeyPolicyError, ModelError
 
 DONE = 0
 NO = 1
 USAGE = 2
 ENVIRONMENT = 3
+INTERRUPTED = 130
+"""As shells report SIGINT: 128 and its number."""
+
+_UNUSABLE: Final = (
+    InputError,
+    ModelError,
+    NotFoundError,
+    ConfigError,
+    KeyPolicyError,
+    AccessPolicyError,
+    KeyUnavailableError,
+)
+"""What was given can't be used; every other error of ours is a no."""
 
 
 def parser(prog: str, description: str, epilog: str = "") -> ArgumentParser:
@@ -46,14 +68,14 @@ def run(command: Callable[[], int]) -> int:
         return command()
     except ApplianceError as error:
         print(f"error: {error}", file=sys.stderr)
-        return NO
+        return USAGE if isinstance(error, _UNUSABLE) else NO
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
-        return ENVIRONMENT
+        return USAGE if isinstance(error, FileNotFoundError | IsADirectoryError) else ENVIRONMENT
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
-        return ENVIRONMENT
+        return INTERRUPTED
 
 
 @contextmanager

@@ -4,10 +4,12 @@
     ├── ModelError             the ONNX file, or what describes it, can't be used
     ├── NoFeasiblePlanError    no plan keeps the budget; names the operator
     ├── AccuracyError          partitions and whole model disagree
-    ├── BenchmarkError         a measurement couldn't be taken, or its file can't be read
+    ├── BenchmarkError         a measurement couldn't be taken
     ├── ImageBuildError        the image can't be built; lists every problem
     ├── KeyPolicyError         a key or a policy for keys can't be used
-    └── AccessPolicyError      a change of an access policy can't be made
+    ├── AccessPolicyError      a change of an access policy can't be made
+    └── ServingError           a running appliance isn't reached, isn't trusted, or refused
+        └── TrustError         what was given for trusting it can't be used; an InputError too
 
 The command lines turn each of them into an exit status.
 """
@@ -16,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.errors import ApplianceError
+from app.errors import ApplianceError, InputError
 
 
 class ModelError(ApplianceError):
@@ -50,7 +52,7 @@ class AccuracyError(ApplianceError):
 
 
 class BenchmarkError(ApplianceError):
-    """A measurement couldn't be taken, or a file with results can't be read."""
+    """A measurement couldn't be taken."""
 
 
 class ImageBuildError(ApplianceError):
@@ -87,6 +89,10 @@ class ServingError(ApplianceError):
     def __init__(self, message: str, status: int | None = None) -> None:
         self.status = status
         super().__init__(message)
+
+
+class TrustError(ServingError, InputError):
+    """What says whom to trust, or who asks, can't be used: a file, a fingerprint, a token."""
 
 
 def _mib(size_bytes: int) -> str:

@@ -15,6 +15,10 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 
+_ENVIRONMENT = 3
+_INTERRUPTED = 130
+"""See tools/command_line.py, which can't be imported yet where these are needed."""
+
 
 def launch(module: str) -> NoReturn:
     """Runs `main()` of a module and exits with the status that it returns.
@@ -25,10 +29,18 @@ def launch(module: str) -> NoReturn:
     interpreter = ROOT / ".venv" / "bin" / "python"
     if Path(sys.prefix) != ROOT / ".venv":
         if not interpreter.exists():
-            sys.exit(f"error: {ROOT / '.venv'} doesn't exist yet; 'make setup' in {ROOT} makes it")
+            _leave(
+                f"error: {ROOT / '.venv'} doesn't exist yet; 'make setup' in {ROOT} makes it",
+                _ENVIRONMENT,
+            )
         os.execv(interpreter, [str(interpreter), *sys.argv])  # noqa: S606 - replaces, starts nothing
     sys.path[0] = str(ROOT)
     try:
         sys.exit(importlib.import_module(module).main())
     except KeyboardInterrupt:
-        sys.exit("stopped")
+        _leave("stopped", _INTERRUPTED)
+
+
+def _leave(message: str, status: int) -> NoReturn:
+    print(message, file=sys.stderr)
+    sys.exit(status)

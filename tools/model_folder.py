@@ -204,6 +204,7 @@ def _copy_kept(target: Path, work: Path) -> None:
     if (target / SAMPLES).is_dir():
         shutil.copytree(target / SAMPLES, work / SAMPLES)
     if (target / CARD_FILE).exists():
+        _read_card(target / CARD_FILE)
         shutil.copyfile(target / CARD_FILE, work / CARD_FILE)
         return
     (work / CARD_FILE).write_text(json.dumps(_plain_card(target.name), indent=1) + "\n")
@@ -213,8 +214,8 @@ def _plain_card(name: str) -> dict[str, object]:
     model_id = name.lower()
     if not MODEL_ID.fullmatch(model_id):
         raise ModelError(
-            f"{name!r} can't be a model's id; name the folder with a-z, 0-9, '.', '_' and '-', "
-            "or write its model.json first"
+            f"{name!r} can't be a model's id; name the folder with letters a-z, digits, '.', '_' "
+            f"and '-', or write its {CARD_FILE} with another id first"
         )
     return {
         "format": CARD_FORMAT,
@@ -238,10 +239,19 @@ def _read_card(path: Path) -> tuple[str, int, Purpose]:
             fields.take("training")
         fields.done()
     except OSError as error:
-        raise ModelError(f"{path}: {error.strerror}") from error
+        raise ModelError(f"{path}: {error.strerror}; {_about_card(path)}") from error
     except FieldError as error:
-        raise ModelError(f"{path}: {error}") from error
+        raise ModelError(f"{path}: {error}; {_about_card(path)}") from error
     return model_id, version, purpose
+
+
+def _about_card(path: Path) -> str:
+    return (
+        "it says what clients may know of the model: id, title, labels, preprocessing. Get it back "
+        "from a copy, or correct it as partitions/README.md describes it; where there is none, "
+        f"'tools/partition.py {path.parent / MODEL_FILE} -o {path.parent}', with the options that "
+        "it was planned with, writes a plain one"
+    )
 
 
 def _compare(path: Path, expected: str) -> str | None:

@@ -76,7 +76,7 @@ def test_a_token_is_written_once_and_shown_nowhere(
     file = policy.parent / "t.token"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     before = policy.read_bytes()
-    assert main(["add-token", str(policy), "clinic", "-o", str(file)]) == 1
+    assert main(["add-token", str(policy), "clinic", "-o", str(file)]) == 2
     captured = capsys.readouterr()
     assert "never overwritten" in captured.err
     assert token not in captured.out + captured.err
@@ -97,7 +97,7 @@ def test_a_certificate_opens_until_it_is_revoked(
     assert main(["add-certificate", str(policy), "clinic", str(file)]) == 0
     assert fingerprint in capsys.readouterr().out
     assert isinstance(admitted(policy, None, fingerprint), Pass)
-    assert main(["add-certificate", str(policy), "clinic", str(file)]) == 1
+    assert main(["add-certificate", str(policy), "clinic", str(file)]) == 2
     assert "is given twice" in capsys.readouterr().err
     assert main(["revoke", str(policy), fingerprint.upper()]) == 0
     assert isinstance(admitted(policy, None, fingerprint), Refusal)
@@ -128,7 +128,7 @@ def test_what_cannot_be_done_changes_nothing(
 ) -> None:
     before = {path: path.read_bytes() for path in policy.parent.iterdir()}
     places = {"POLICY": str(policy), "FILE": str(policy.parent / "file")}
-    assert main([places.get(each, each) for each in arguments]) == 1
+    assert main([places.get(each, each) for each in arguments]) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert said in error
@@ -139,7 +139,7 @@ def test_a_whole_token_given_to_revoke_is_not_repeated(
     policy: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     token = add_token(policy)
-    assert main(["revoke", str(policy), token]) == 1
+    assert main(["revoke", str(policy), token]) == 2
     assert token not in capsys.readouterr().err
 
 
@@ -155,6 +155,6 @@ def test_a_file_that_is_no_policy_is_left_alone(
 ) -> None:
     path = tmp_path / "access.json"
     path.write_text('{"format": 1, "tenants": [], "colour": "red"}')
-    assert main(["add-tenant", str(path), "clinic", "--all-models"]) == 1
+    assert main(["add-tenant", str(path), "clinic", "--all-models"]) == 2
     assert "'colour'" in capsys.readouterr().err
     assert "red" in path.read_text()

@@ -122,7 +122,7 @@ def test_nothing_to_check(
 ) -> None:
     (tmp_path / "empty").mkdir()
     assert partitions.exists()
-    assert main([str(tmp_path / arguments[0]), *arguments[1:]]) == 1
+    assert main([str(tmp_path / arguments[0]), *arguments[1:]]) == 2
     assert said in capsys.readouterr().err
 
 
@@ -232,7 +232,7 @@ def test_ctrl_c_keeps_what_is_finished(
         return read(self, count)
 
     monkeypatch.setattr(Column, "read", interrupted)
-    assert main([str(partitions / "shapes"), "--data", str(data), "--json"]) == 3
+    assert main([str(partitions / "shapes"), "--data", str(data), "--json"]) == 130
     out, err = capsys.readouterr()
     [model] = json.loads(out)["models"]
     assert model["evaluation"]["complete"] is False
@@ -250,7 +250,7 @@ def test_ctrl_c_keeps_the_models_before(
         return climb(folder, *arguments)
 
     monkeypatch.setattr("tools.commands.check_accuracy.climb", interrupted)
-    assert main([str(partitions), "--json"]) == 3
+    assert main([str(partitions), "--json"]) == 130
     out, err = capsys.readouterr()
     answer = json.loads(out)
     assert (answer["passed"], answer["stopped"]) == (False, True)
@@ -282,7 +282,7 @@ def test_wrong_usage(arguments: list[str], said: str, capsys: pytest.CaptureFixt
 
 
 def test_data_are_for_one_model(partitions: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(partitions), "--data", "d.npz"]) == 1
+    assert main([str(partitions), "--data", "d.npz"]) == 2
     assert "choose one with --model: chain, shapes" in capsys.readouterr().err
     assert main([str(partitions), "--model", "shapes", "--data", "d.npz", "--quiet"]) == 1
     assert "shapes: FAILED: d.npz: expected an .npz file" in capsys.readouterr().err

@@ -60,7 +60,7 @@ def test_keys_are_private_and_never_overwritten(
     for name in ("m.key", "owner.pem"):
         assert stat.S_IMODE((keys / name).stat().st_mode) == 0o600
         for kind in ("model", "owner"):
-            assert main(["keygen", kind, str(keys / name)]) == 1
+            assert main(["keygen", kind, str(keys / name)]) == 2
             assert "never overwritten" in capsys.readouterr().err
     assert folders.files(keys) == before
 
@@ -110,7 +110,7 @@ def test_key_that_is_not_there(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     (keys / missing).unlink()
-    assert write(chain_folder, keys, tmp_path / "b") == 1
+    assert write(chain_folder, keys, tmp_path / "b") == 2
     assert str(keys / missing) in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
 
@@ -121,7 +121,7 @@ def test_changed_partition_is_not_encrypted(
     path = folders.copy(chain_folder.path, tmp_path / "chain")
     folders.change_weight(path / "001.onnx")
     options = ["--key", str(keys / "m.key"), "--owner-key", str(keys / "owner.pem")]
-    assert main([str(path), *options, "-o", str(tmp_path / "b")]) == 1
+    assert main([str(path), *options, "-o", str(tmp_path / "b")]) == 2
     assert "001.onnx: not the file" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
 
@@ -131,11 +131,11 @@ def test_no_model_folder(
     keys: Path, tmp_path: Path, folder: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     options = ["--key", str(keys / "m.key"), "--owner-key", str(keys / "owner.pem")]
-    assert main([str(tmp_path / folder), *options, "-o", str(tmp_path / "b")]) == 1
+    assert main([str(tmp_path / folder), *options, "-o", str(tmp_path / "b")]) == 2
     assert "error: " in capsys.readouterr().err
 
 
-@pytest.mark.parametrize(("content", "status"), [(None, 1), (b"{}", 1), (b"\xff", 1)])
+@pytest.mark.parametrize(("content", "status"), [(None, 2), (b"{}", 1), (b"\xff", 1)])
 def test_inspect_something_else(
     tmp_path: Path, content: bytes | None, status: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,3 +165,17 @@ def test_wrong_usage(words: list[str], capsys: pytest.CaptureFixture[str]) -> No
         main(words)
     assert error.value.code == 2
     assert "usage: tools/bundle.py" in capsys.readouterr().err
+
+
+def test_id_names_the_key_file(
+    chain_folder: ModelFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Scripts name keys by it, so it is alone on its line, and a broken model has none."""
+    assert main(["id", str(chain_folder.path)]) == 0
+    assert capsys.readouterr().out == f"{chain_folder.model_id}\n"
+    path = folders.copy(chain_folder.path, tmp_path / "m")
+    (path / "model.json").unlink()
+    assert main(["id", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert "it says what clients may know of the model" in err

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.unit.app.server.routes.requests import picture
 from tools.commands.client import main
 from tools.errors import ServingError
 from tools.serving_client import ServingClient, Trust
+from tools.serving_client.connection import Connection
 from tools.serving_client.requests import Options
 
 
@@ -159,15 +161,85 @@ def test_mistakes_are_one_line(command: Command, tmp_path: Path) -> None:
     broken = tmp_path / "broken.npy"
     broken.write_text("nothing")
     np.savez(tmp_path / "several.npz", INPUTS["x"])
-    for arguments, said in (
-        (["infer", "sums", "x"], "expected NAME=FILE.npy"),
-        (["infer", "sums", f"x={broken}"], "NumPy's .npy format"),
-        (["infer", "sums", f"x={tmp_path / 'several.npz'}"], "NumPy's .npy format"),
-        (["infer", "sums", f"x={tmp_path / 'none.npy'}"], "No such file"),
-        (["metadata", "none"], "no model 'none'"),
+    empty = tmp_path / "empty.npy"
+    empty.touch()
+    for arguments, status, said in (
+        (["infer", "sums", f"x={broken}"], 2, "NumPy's .npy format"),
+        (["infer", "sums", f"x={empty}"], 2, "NumPy's .npy format"),
+        (["infer", "sums", f"x={tmp_path / 'several.npz'}"], 2, "NumPy's .npy format"),
+        (["infer", "sums", f"x={tmp_path / 'none.npy'}"], 2, "No such file"),
+        (["metadata", "none"], 1, "no model 'none'"),
     ):
         done = command(*arguments)
-        assert done.status != 0
+        assert done.status == status
         assert said in done.err
         assert done.err.count("\n") == 1
-    assert "no usable PEM" in command("ready", cacert=broken).err
+    for file in (broken, tmp_path / "none.pem"):
+        done = command("ready", cacert=file)
+        assert (done.status, done.err.count("\n")) == (2, 1)
+        assert f"--cacert {file}: no usable PEM" in done.err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["infer", "sums", "x"], "expected NAME=FILE.npy"),
+        (["infer", "sums", "x="], "expected NAME=FILE.npy"),
+        (["--timeout", "0", "ready"], "expected seconds, above 0"),
+        (["--timeout=-1", "ready"], "expected seconds, above 0"),
+        (["--timeout", "inf", "ready"], "expected seconds, above 0"),
+        (["--timeout", "1e30", "ready"], "expected seconds, above 0"),
+        (["--timeout", "soon", "ready"], "expected seconds, above 0"),
+        (["--url", "http://localhost", "ready"], "expected https://HOST:PORT"),
+        (["classify", "shades", "a.png", "--top-k", "0"], "expected a number from 1"),
+        (["infer", "sums", "x=x.npy", "--classes=-1"], "expected a number from 1"),
+    ],
+)
+def test_wrong_usage(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        main(arguments)
+    assert left.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_model_can_be_tried_without_knowing_it(command: Command) -> None:
+    tried = command("try", "sums")
+    assert (tried.status, tried.err) == (0, "")
+    assert "y float32 [1, 4]\n[[0. 0. 0. 0.]]\n" in tried.out
+
+
+def test_example_is_a_request_that_is_answered(command: Command, served: Served) -> None:
+    """What `curl -d` would send, byte for byte."""
+    body = command("example", "sums").out.encode()
+    assert {each["name"] for each in json.loads(body)["inputs"]} == INPUTS.keys()
+    trust = Trust(ca_file=served.certificate)
+    with closing(Connection(f"https://{served.address}", trust, 60)) as connection:
+        answer = json.loads(connection.ask("POST", "/v2/models/sums/infer", [body]).body)
+    assert answer["outputs"][0]["data"] == [0, 0, 0, 0]
+
+
+def test_who_is_not_trusted_is_shown_and_how_to_trust_it(
+    served: Served, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own = identity().fingerprint.removeprefix("sha256 ")
+    url = ["--url", f"https://{served.address}"]
+    assert main([*url, "ready"]) == 1
+    said = capsys.readouterr().err
+    assert f"its fingerprint is {own}; " in said
+    assert "--cacert" in said
+    assert "--fingerprint" in said
+    assert main([*url, "--fingerprint", "00" * 32, "ready"]) == 1
+    said = capsys.readouterr().err
+    assert f"its fingerprint is {own}, --fingerprint asks for 00:00:" in said
+    assert main([*url, "--fingerprint", "AB:CD", "ready"]) == 2
+    assert "--fingerprint: expected 32 bytes in hexadecimal" in capsys.readouterr().err
+    assert main([*url, "--fingerprint", own, "ready"]) == 0
+
+
+def test_ctrl_c_is_one_word(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ServingClient, "metadata", interrupted)
+    done = command("metadata")
+    assert (done.status, done.out, done.err) == (130, "", "stopped\n")

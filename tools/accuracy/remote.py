@@ -17,7 +17,6 @@ TIMEOUT_S: Final = 300.0
 
 
 _HINTS: Final[Mapping[int, str]] = {
-    401: "; give an API token with --token-file",
     403: "; the token has to be one that may ask this model",
     429: "; the token's quota is used up, try again later",
     503: "; it is busy, try again later",

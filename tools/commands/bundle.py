@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.bundle import MANIFEST_FILE, BundleReader, read_manifest
-from app.errors import BundleFormatError
+from app.errors import BundleError, BundleFormatError
 from app.keys import read_key_file
 from app.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
 from tools.bundling.keys import (
@@ -39,7 +39,7 @@ Encrypts a model's partitions into a bundle that only the enclave can read.
 
 Each has its own --help."""
 
-_SUBCOMMANDS: Final = ("write", "keygen", "inspect", "verify")
+_SUBCOMMANDS: Final = ("write", "keygen", "inspect", "verify", "id")
 _DEFAULT_OWNER_KEY: Final = Path("build/owner/owner.pem")
 
 
@@ -68,6 +68,9 @@ def _parser() -> ArgumentParser:
     inspect.add_argument("bundle", type=Path)
     inspect.set_defaults(action=_inspect)
     _add_verify(commands.add_parser("verify", help="check signature and decrypt every object"))
+    shown = commands.add_parser("id", help="print a model's id: its key file is named ID.key")
+    shown.add_argument("model", type=Path, metavar="partitions/NAME", help="the model's folder")
+    shown.set_defaults(action=_show_id)
     return found
 
 
@@ -137,6 +140,11 @@ def _inspect(options: Namespace) -> int:
     return DONE
 
 
+def _show_id(options: Namespace) -> int:
+    print(open_folder(options.model).model_id)
+    return DONE
+
+
 def _require_bundle(path: Path) -> None:
     if not (path / MANIFEST_FILE).is_file():
         raise ModelError(f"{path}: isn't a bundle, there is no {MANIFEST_FILE} in it")
@@ -148,7 +156,7 @@ def _verify(options: Namespace) -> int:
     manifest = read_manifest(options.bundle, owner, minimum_version=1)
     identity = manifest.identity
     if identity.model_version < options.minimum_version:
-        raise ModelError(
+        raise BundleError(
             f"{options.bundle}: version {identity.model_version} is older than "
             f"{options.minimum_version}"
         )

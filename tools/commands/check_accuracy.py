@@ -16,7 +16,7 @@ from pathlib import Path
 from rich.console import Console
 
 from app.engine import VERSION
-from app.errors import ApplianceError
+from app.errors import ApplianceError, InputError
 from tools.accuracy.data.example import DataSet
 from tools.accuracy.data.opening import open_data
 from tools.accuracy.evaluation import Criteria, Evaluation, evaluate
@@ -27,11 +27,10 @@ from tools.accuracy.remote import Remote
 from tools.accuracy.results import ModelResult, to_json
 from tools.accuracy.strays import stray_folders
 from tools.accuracy.terminal import print_result
-from tools.command_line import DONE, ENVIRONMENT, NO, parser, progress, run
-from tools.errors import AccuracyError, ServingError
+from tools.command_line import DONE, INTERRUPTED, NO, parser, progress, run
+from tools.commands.arguments import url
 from tools.model_folder import ModelFolder, find_folders, open_folder
 from tools.serving_client import Trust
-from tools.serving_client.connection import parse_url
 from tools.serving_client.trust import read_token
 
 DESCRIPTION = """\
@@ -49,7 +48,7 @@ A rung that fails names partition, operator, value and number.
 With --data, the partitions as deployed are also evaluated on a data set.
 
 Exit status: 0 when every rung of every model holds and the data bear it out,
-1 when not."""
+1 when not; 130 after Ctrl-C, with what was found until then."""
 
 EPILOG = """\
 data sets (--data):
@@ -98,7 +97,7 @@ def _parser() -> ArgumentParser:
 
 def _add_remote(found: ArgumentParser) -> None:
     group = found.add_argument_group("a running appliance")
-    group.add_argument("--url", type=_url, metavar="https://HOST:PORT", help="where it answers")
+    group.add_argument("--url", type=url, metavar="https://HOST:PORT", help="where it answers")
     group.add_argument(
         "--cacert",
         type=Path,
@@ -143,14 +142,6 @@ def _add_data(found: ArgumentParser) -> None:
     )
 
 
-def _url(text: str) -> str:
-    try:
-        parse_url(text)
-    except ServingError as error:
-        raise ArgumentTypeError(str(error)) from error
-    return text
-
-
 def _percentage(text: str) -> float:
     value = _number(text.removesuffix("%"))
     if not text.endswith("%") or value is None or not 0 <= value <= 100:
@@ -182,7 +173,7 @@ def _check(options: Namespace) -> int:
     _show(results, notes, options, stopped=stopped)
     if stopped:
         print("stopped", file=sys.stderr)
-        return ENVIRONMENT
+        return INTERRUPTED
     return DONE if all(result.passed for result in results) else NO
 
 
@@ -213,9 +204,9 @@ def _chosen(options: Namespace) -> list[Path]:
     if options.model:
         paths = [path for path in paths if path.name == options.model]
         if not paths:
-            raise AccuracyError(f"no model {options.model!r} there, only {names}")
+            raise InputError(f"no model {options.model!r} there, only {names}")
     if options.data and len(paths) > 1:
-        raise AccuracyError(f"--data is for one model; choose one with --model: {names}")
+        raise InputError(f"--data is for one model; choose one with --model: {names}")
     return paths
 
 

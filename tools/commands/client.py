@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from argparse import ArgumentParser, Namespace
-from collections.abc import Callable, Sequence
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import _SubParsersAction as SubParsersAction
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,24 +14,32 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from app.errors import InputError
 from app.tensors import Array, dtype_name
 from tools.command_line import DONE, NO, parser, run
-from tools.errors import ModelError
+from tools.commands.arguments import count, seconds, url
 from tools.files import write_file
 from tools.serving_client import ServingClient, Trust
-from tools.serving_client.requests import Options
+from tools.serving_client.requests import Options, encode, zeros
 from tools.serving_client.trust import read_token
 
 DESCRIPTION = """\
 Asks a running appliance. The server is always verified: by the certificate that
-the appliance printed (--cacert), its fingerprint, or the system's authorities.
+the appliance printed when it started (--cacert), by its fingerprint, or by the
+system's authorities. Whoever has only a URL asks the operator for one of them.
+These options come before COMMAND; each command has its own --help.
 
+Exit status: 0 done or yes, 1 refused, not reached or not trusted, 2 wrong usage
+or an input that can't be used, 130 stopped by Ctrl-C."""
+
+EPILOG = """\
+examples:
+  tools/client.py --url https://HOST:8443 --fingerprint AB:CD:… models
+  tools/client.py --cacert build/certificate.pem metadata digits
   tools/client.py --cacert build/certificate.pem classify digits PICTURE.png
   tools/client.py --cacert build/certificate.pem infer digits image=PIXELS.npy
-  tools/client.py --cacert build/certificate.pem metadata digits
-  tools/client.py --cacert build/certificate.pem ready
-
-Each has its own --help."""
+  tools/client.py --cacert build/certificate.pem try digits
+  tools/client.py --cacert build/certificate.pem --token-file FILE ready digits"""
 
 DEFAULT_URL = "https://localhost:8443"
 
@@ -42,45 +51,60 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> ArgumentParser:
-    found = parser("tools/client.py", DESCRIPTION)
-    found.add_argument("--url", default=DEFAULT_URL, help="of the appliance (%(default)s)")
-    found.add_argument("--cacert", type=Path, metavar="PEM", help="certificates to trust")
-    found.add_argument("--fingerprint", metavar="HEX", help="SHA-256 of the one to trust")
+    found = parser("tools/client.py", DESCRIPTION, EPILOG)
+    found.add_argument(
+        "--url", type=url, default=DEFAULT_URL, help="of the appliance (%(default)s)"
+    )
+    found.add_argument("--cacert", type=Path, metavar="PEM", help="certificate to trust")
+    found.add_argument("--fingerprint", metavar="HEX", help="its SHA-256 instead")
     found.add_argument("--token-file", type=Path, metavar="FILE", help="holds an API token")
     found.add_argument("--certificate", type=Path, metavar="PEM", help="of the client itself")
     found.add_argument("--private-key", type=Path, metavar="PEM", help="of that certificate")
-    found.add_argument("--timeout", type=float, default=60.0, metavar="SECONDS", help="(60)")
+    found.add_argument(
+        "--timeout", type=seconds, default=60.0, metavar="SECONDS", help="for every wait (60)"
+    )
     commands = found.add_subparsers(required=True, metavar="COMMAND")
-    _add_infer(commands.add_parser("infer", help="tensors in, tensors out"))
-    _add_classify(commands.add_parser("classify", help="a picture in, labels out"))
+    _add_infer(_command(commands, "infer", "tensors in, tensors out"))
+    _add_classify(_command(commands, "classify", "a picture in, labels out"))
     for name, action, meaning in (
         ("metadata", _metadata, "what the server or a model says of itself"),
         ("statistics", _statistics, "what models have done so far"),
         ("ready", _ready, "exit status 0 when the server or a model answers requests, else 1"),
     ):
-        each = commands.add_parser(name, help=meaning)
+        each = _command(commands, name, meaning)
         each.add_argument("model", nargs="?", help="a model's id; without it the server")
         each.set_defaults(action=action)
-    commands.add_parser("models", help="every model version").set_defaults(action=_models)
+    _command(commands, "models", "every model version").set_defaults(action=_models)
     for name, action, meaning in (
+        ("try", _try, "zeros in the shapes that a model takes, tensors out"),
+        ("example", _example, "print such a request as JSON, for curl -d @FILE"),
         ("load", _load, "load a model, or switch to its new version"),
         ("unload", _unload, "unload a model when its requests are answered"),
     ):
-        each = commands.add_parser(name, help=meaning)
+        each = _command(commands, name, meaning)
         each.add_argument("model", help="a model's id")
         each.set_defaults(action=action)
+    return found
+
+
+def _command(commands: SubParsersAction[ArgumentParser], name: str, does: str) -> ArgumentParser:
+    found: ArgumentParser = commands.add_parser(name, help=does, description=does)
     return found
 
 
 def _add_infer(found: ArgumentParser) -> None:
     found.add_argument("model", help="a model's id")
     found.add_argument(
-        "inputs", nargs="+", metavar="NAME=FILE.npy", help="one array for each of its inputs"
+        "inputs",
+        nargs="+",
+        type=_place,
+        metavar="NAME=FILE.npy",
+        help="one array for each of its inputs; 'metadata MODEL' shows them",
     )
     found.add_argument("--version", metavar="N", help="of the model; else the one that is served")
     found.add_argument("--want", action="append", default=[], metavar="NAME", help="this output")
     found.add_argument(
-        "--classes", type=int, default=0, metavar="K", help="of wanted outputs: best"
+        "--classes", type=count, default=0, metavar="K", help="of wanted outputs: best"
     )
     found.add_argument("--json", action="store_true", help="send and ask for JSON, not bytes")
     found.add_argument("-o", "--output", type=Path, metavar="FILE.npz", help="where arrays go")
@@ -90,7 +114,7 @@ def _add_infer(found: ArgumentParser) -> None:
 def _add_classify(found: ArgumentParser) -> None:
     found.add_argument("model", help="a model's id")
     found.add_argument("picture", type=Path, help="a PNG or JPEG file")
-    found.add_argument("--top-k", type=int, default=5, metavar="K", help="labels (%(default)s)")
+    found.add_argument("--top-k", type=count, default=5, metavar="K", help="labels (%(default)s)")
     found.set_defaults(action=_classify)
 
 
@@ -108,29 +132,47 @@ def _ask(options: Namespace) -> int:
 
 
 def _infer(client: ServingClient, options: Namespace) -> int:
-    inputs = dict(_read_input(each) for each in options.inputs)
+    inputs = {name: _read_array(path) for name, path in options.inputs}
     asked = Options(outputs=options.want, classes=options.classes, binary=not options.json)
     answer = client.infer(options.model, inputs, version=options.version, options=asked)
     if options.output is not None:
         _write(options.output, dict(answer.outputs))
         return DONE
-    for name, array in answer.outputs.items():
+    return _print(answer.outputs)
+
+
+def _try(client: ServingClient, options: Namespace) -> int:
+    return _print(client.infer(options.model, zeros(client.inputs(options.model))).outputs)
+
+
+def _print(outputs: Mapping[str, Array]) -> int:
+    for name, array in outputs.items():
         print(f"{name} {dtype_name(array)} {list(array.shape)}")
         print(np.array2string(array, threshold=100))
     return DONE
 
 
-def _read_input(text: str) -> tuple[str, Array]:
-    name, separator, path = text.partition("=")
-    if not separator or not name:
-        raise ModelError(f"expected NAME=FILE.npy, got {text!r}")
+def _place(text: str) -> tuple[str, Path]:
+    name, separator, path = text.rpartition("=")
+    if not separator or not name or not path:
+        raise ArgumentTypeError(f"expected NAME=FILE.npy, got {text!r}")
+    return name, Path(path)
+
+
+def _read_array(path: Path) -> Array:
     try:
         array: Array = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        raise ModelError(f"{path}: expected one array in NumPy's .npy format") from error
+    except (ValueError, EOFError) as error:
+        raise InputError(f"{path}: expected one array in NumPy's .npy format") from error
     if not isinstance(array, np.ndarray):
-        raise ModelError(f"{path}: expected one array in NumPy's .npy format")
-    return name, array
+        raise InputError(f"{path}: expected one array in NumPy's .npy format")
+    return array
+
+
+def _example(client: ServingClient, options: Namespace) -> int:
+    (request,), _ = encode(zeros(client.inputs(options.model)), Options(binary=False))
+    print(bytes(request).decode())
+    return DONE
 
 
 def _write(path: Path, arrays: dict[str, Array]) -> None:

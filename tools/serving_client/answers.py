@@ -12,7 +12,7 @@ import numpy as np
 
 from app.errors import InputError
 from app.server.oip.datatypes import DATATYPES, from_binary, string_array
-from app.tensors import Array, numpy_dtype
+from app.tensors import Array, TensorSpec, numpy_dtype
 from tools.errors import ServingError
 from tools.serving_client.connection import Reply
 
@@ -121,6 +121,24 @@ def read_object(reply: Reply) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ServingError("the answer isn't a JSON object")
     return found
+
+
+def read_inputs(reply: Reply) -> list[TensorSpec]:
+    """Reads which inputs a model takes from its metadata; sizes that vary become 1.
+
+    Raises:
+        ServingError: the answer doesn't say.
+    """
+    found = read_object(reply)
+    try:
+        return [
+            TensorSpec(
+                each["name"], _DTYPES[each["datatype"]], tuple(abs(size) for size in each["shape"])
+            )
+            for each in found["inputs"]
+        ]
+    except (KeyError, TypeError) as error:
+        raise ServingError(f"the answer doesn't say what the model takes: {error}") from error
 
 
 def _from_bytes(output: Mapping[str, Any], raw: memoryview) -> Array:

@@ -7,13 +7,14 @@ from types import TracebackType
 from typing import Any, Final
 from urllib.parse import quote
 
-from app.tensors import Array
+from app.tensors import Array, TensorSpec
 from tools.errors import ServingError
 from tools.serving_client.answers import (
     Classification,
     InferAnswer,
     read_classification,
     read_infer,
+    read_inputs,
     read_json,
     read_object,
 )
@@ -90,6 +91,10 @@ class ServingClient:
         """Gives what the server, or a model, says of itself."""
         path = "/v2" if model is None else _path(model, version)
         return read_object(self._connection.ask("GET", path))
+
+    def inputs(self, model: str) -> list[TensorSpec]:
+        """Gives which inputs a model takes; sizes that vary are 1."""
+        return read_inputs(self._connection.ask("GET", _path(model, None)))
 
     def statistics(self, model: str | None = None) -> list[dict[str, Any]]:
         """Gives what a model, or every model, has done so far."""

@@ -8,13 +8,19 @@ import socket
 import ssl
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
 from urllib.parse import urlsplit
 
 from tools.errors import ServingError
-from tools.serving_client.trust import Trust
+from tools.serving_client.trust import Trust, written
 
 Body = Sequence[bytes | memoryview]
 """A request's body in pieces; they are sent without being joined."""
+
+
+_LOOK_S: Final = 5.0
+"""How long an error may wait for a look at the certificate that it is about."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,15 +136,25 @@ class Connection:
         if isinstance(error, ssl.SSLCertVerificationError):
             return ServingError(
                 f"{self._url}: the server's certificate isn't trusted ({error.verify_message}); "
-                "give the one that this appliance printed when it started, and a host name that "
-                "stands in it"
+                f"{self._presented()}an appliance prints its own when it starts: give that file "
+                "with --cacert and a host name that stands in it, or its fingerprint with "
+                "tools/client.py --fingerprint"
             )
         if isinstance(error, TimeoutError):
-            return ServingError(f"{self._url}: no answer in time")
+            return ServingError(f"{self._url}: no answer in {self._http.timeout:g} s")
         reason = str(error) or type(error).__name__
         return ServingError(
             f"{self._url} can't be reached: {reason}; is the appliance running there?"
         )
+
+    def _presented(self) -> str:
+        """Says which certificate came, for a person to compare. Nothing is sent or trusted."""
+        address = (self._http.host, self._http.port)
+        try:
+            pem = ssl.get_server_certificate(address, timeout=_LOOK_S)
+        except (OSError, ValueError):
+            return ""
+        return f"its fingerprint is {written(sha256(ssl.PEM_cert_to_DER_cert(pem)).digest())}; "
 
 
 def _reason(content: bytes, status: int) -> str:
@@ -146,4 +162,5 @@ def _reason(content: bytes, status: int) -> str:
         said = json.loads(content)["error"]
     except (ValueError, KeyError, TypeError):
         return f"the server answered with status {status}"
-    return f"the server refused ({status}): {said}"
+    hint = "; give an API token with --token-file" if status == http.client.UNAUTHORIZED else ""
+    return f"the server refused ({status}): {said}{hint}"

@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 
+import numpy as np
+
+from app.limits import MAX_TENSOR_ELEMENTS
 from app.server.oip.datatypes import DATATYPES, to_binary
 from app.server.oip.numbers import to_json
-from app.tensors import Array, dtype_name
+from app.tensors import Array, TensorSpec, dtype_name, numpy_dtype
 from tools.errors import ServingError
 
 _HEADER = "Inference-Header-Content-Length"
@@ -72,6 +76,30 @@ def encode(
         return [head], None
     head += b" " * (-len(head) % _ALIGNMENT)
     return [head, *tensors], len(head)
+
+
+def zeros(specs: Sequence[TensorSpec]) -> dict[str, Array]:
+    """Makes an example of what a model takes: zeros, and empty strings.
+
+    Args:
+        specs: as `answers.read_inputs` gives them, with every size known.
+
+    Raises:
+        ServingError: an input is larger than the appliance takes.
+    """
+    for spec in specs:
+        if prod(_sizes(spec)) > MAX_TENSOR_ELEMENTS:
+            raise ServingError(f"input {spec.name!r}: {list(_sizes(spec))} is more than is served")
+    return {
+        spec.name: np.full(_sizes(spec), "", object)
+        if spec.dtype == "string"
+        else np.zeros(_sizes(spec), numpy_dtype(spec.dtype))
+        for spec in specs
+    }
+
+
+def _sizes(spec: TensorSpec) -> tuple[int, ...]:
+    return tuple(size if isinstance(size, int) else 1 for size in spec.shape or ())
 
 
 def _input(name: str, array: Array, tensors: list[memoryview] | None) -> dict[str, object]:

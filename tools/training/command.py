@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 from app.engine import EngineError, WholeModel
+from tools.command_line import INTERRUPTED
 from tools.errors import ModelError
 from tools.training import digits
 from tools.training.folder import Facts, write_folder, write_test_set
@@ -26,8 +27,6 @@ DEFAULT_SEED: Final = 2024
 DEFAULT_EPOCHS: Final = 40
 MINIMUM_ACCURACY: Final = 0.98
 SAMPLES_PER_CLASS: Final = 2
-INTERRUPTED: Final = 130
-"""Exit status that shells give to a command stopped by Ctrl-C: 128 + SIGINT."""
 
 DESCRIPTION: Final = f"""\
 Trains the sample model: a residual convolutional network for the handwritten digits that ship

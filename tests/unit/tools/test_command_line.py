@@ -4,15 +4,20 @@ import pytest
 
 from app.errors import InputError
 from tools.command_line import phases, run
+from tools.errors import AccuracyError, ModelError, ServingError
 
 
 @pytest.mark.parametrize(
     ("error", "status", "said"),
     [
-        (InputError("wrong"), 1, "error: wrong\n"),
-        (FileNotFoundError(2, "No such file", "x"), 3, "error: x: No such file\n"),
+        (AccuracyError("no"), 1, "error: no\n"),
+        (ServingError("no"), 1, "error: no\n"),
+        (InputError("wrong"), 2, "error: wrong\n"),
+        (ModelError("wrong"), 2, "error: wrong\n"),
+        (FileNotFoundError(2, "No such file", "x"), 2, "error: x: No such file\n"),
+        (PermissionError(13, "Permission denied", "x"), 3, "error: x: Permission denied\n"),
         (OSError("no errno"), 3, "error: no errno\n"),
-        (KeyboardInterrupt(), 3, "stopped\n"),
+        (KeyboardInterrupt(), 130, "stopped\n"),
     ],
 )
 def test_errors_become_one_line_and_a_status(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
 import pytest
 
 from tools import launcher
+from tools.command_line import ENVIRONMENT, INTERRUPTED
 
 
 def test_interpreter_of_the_project_is_started(
@@ -31,8 +33,25 @@ def test_interpreter_of_the_project_is_started(
 
 
 def test_where_there_is_none_it_says_what_makes_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(launcher, "ROOT", tmp_path)
-    with pytest.raises(SystemExit, match=r"'make setup' in .* makes it"):
+    with pytest.raises(SystemExit) as left:
         launcher.launch("no.such.module")
+    assert left.value.code == ENVIRONMENT
+    assert re.search(r"'make setup' in .* makes it", capsys.readouterr().err)
+
+
+def test_ctrl_c_while_a_command_is_imported(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_module: str) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("importlib.import_module", interrupted)
+    monkeypatch.setattr(sys, "prefix", str(launcher.ROOT / ".venv"))
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    with pytest.raises(SystemExit) as left:
+        launcher.launch("tools.commands.client")
+    assert left.value.code == INTERRUPTED
+    assert capsys.readouterr().err == "stopped\n"

@@ -102,8 +102,29 @@ def test_card_that_is_wrong(classifier_folder: ModelFolder, tmp_path: Path, chan
 def test_folder_without(classifier_folder: ModelFolder, tmp_path: Path, file: str) -> None:
     path = folders.copy(classifier_folder.path, tmp_path / "m")
     (path / file).unlink()
-    with pytest.raises(ModelError, match=file):
+    with pytest.raises(ModelError, match=rf"{file}: .*tools/partition.py"):
         open_folder(path)
+
+
+def test_a_card_that_was_lost_is_written_anew(
+    classifier_folder: ModelFolder, tmp_path: Path
+) -> None:
+    path = folders.copy(classifier_folder.path, tmp_path / "m")
+    (path / "model.json").unlink()
+    folder = folders.make_folder(models.classifier(), path, count=2)
+    assert folder.model_id == "m"
+    assert folder.purpose.labels == ()
+
+
+def test_a_card_that_is_broken_is_said_before_anything_is_replaced(
+    classifier_folder: ModelFolder, tmp_path: Path
+) -> None:
+    path = folders.copy(classifier_folder.path, tmp_path / "m")
+    (path / "model.json").write_text('{"format": 1')
+    before = folders.files(path)
+    with pytest.raises(ModelError, match=r"model\.json: .*what clients may know of the model"):
+        folders.make_folder(models.classifier(), path, count=2)
+    assert folders.files(path) == before
 
 
 def test_folders_are_found_here_and_one_below(chain_folder: ModelFolder, tmp_path: Path) -> None:

@@ -8,12 +8,12 @@ import pytest
 
 from app.server.oip.request import decode_request
 from app.server.oip.response import encode_response
-from app.tensors import Array, dtype_name
+from app.tensors import Array, TensorSpec, dtype_name
 from tests.unit.app.server.oip.bodies import DTYPES, card_for
 from tools.errors import ServingError
-from tools.serving_client.answers import read_classification, read_infer, read_json
+from tools.serving_client.answers import read_classification, read_infer, read_inputs, read_json
 from tools.serving_client.connection import Reply
-from tools.serving_client.requests import Options, encode
+from tools.serving_client.requests import Options, encode, zeros
 
 HEADER = "inference-header-content-length"
 
@@ -107,6 +107,32 @@ def test_other_answers_that_are_none() -> None:
         read_classification(Reply({}, b'{"labels": [{}]}'))
     with pytest.raises(ServingError, match="isn't JSON"):
         read_json(Reply({}, b"<html>"))
+
+
+def test_inputs_of_a_model() -> None:
+    told = [
+        {"name": "a", "datatype": "FP32", "shape": [-1, 3]},
+        {"name": "b", "datatype": "BYTES", "shape": [2]},
+        {"name": "c", "datatype": "BF16", "shape": []},
+    ]
+    specs = read_inputs(Reply({}, json.dumps({"inputs": told}).encode()))
+    assert [(each.dtype, each.shape) for each in specs] == [
+        ("float32", (1, 3)),
+        ("string", (2,)),
+        ("bfloat16", ()),
+    ]
+    made = zeros(specs)
+    assert [dtype_name(made[each.name]) for each in specs] == [each.dtype for each in specs]
+    assert [made[each.name].shape for each in specs] == [each.shape for each in specs]
+    assert made["b"].tolist() == ["", ""]
+    for wrong in (b"{}", b'{"inputs": [{"name": "a"}]}', b'{"inputs": [3]}', b'{"inputs": 3}'):
+        with pytest.raises(ServingError, match="doesn't say what the model takes"):
+            read_inputs(Reply({}, wrong))
+
+
+def test_example_larger_than_any_request() -> None:
+    with pytest.raises(ServingError, match="'a'"):
+        zeros([TensorSpec("a", "float32", (1 << 40, 1 << 40))])
 
 
 def test_null_is_not_a_number() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.app.server.clients import identity
-from tools.errors import ServingError
+from tools.errors import ServingError, TrustError
 from tools.serving_client.trust import Trust, read_token
 
 DER = b"a certificate"
@@ -59,9 +59,11 @@ def test_files_that_cannot_be_used(tmp_path: Path) -> None:
         Trust(ca_file=tmp_path / "none.pem"),
         Trust(certificate=broken),
     ):
-        with pytest.raises(ServingError, match="no usable PEM file"):
+        with pytest.raises(TrustError, match="no usable PEM file"):
             trust.context()
-    with pytest.raises(ServingError, match="not both"):
+    with pytest.raises(TrustError, match="needs its --certificate"):
+        Trust(private_key=broken).context()
+    with pytest.raises(TrustError, match="not both"):
         Trust(ca_file=broken, fingerprint=DIGEST.hexdigest()).context()
 
 
@@ -72,5 +74,5 @@ def test_token(tmp_path: Path) -> None:
     assert "cloister" not in repr(Trust(token="cloister_a_b"))
     for wrong in ("", "a b", "a\nb", "ä", "a\0"):
         file.write_text(wrong)
-        with pytest.raises(ServingError, match="expected one line"):
+        with pytest.raises(TrustError, match=r"--token-file .*: expected one line"):
             read_token(file)

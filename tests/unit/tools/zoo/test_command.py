@@ -47,7 +47,7 @@ def test_force_makes_it_anew_with_the_same_bytes(tmp_path: Path) -> None:
 def test_an_unknown_name_stops_before_anything_is_made(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([MODEL, "resnet-51", "-o", str(tmp_path)]) == 1
+    assert main([MODEL, "resnet-51", "-o", str(tmp_path)]) == 2
     assert "error: the zoo has no 'resnet-51'" in capsys.readouterr().err
     assert not list(tmp_path.iterdir())
 
