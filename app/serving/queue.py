@@ -30,7 +30,8 @@ class RequestQueue(Generic[T]):
         """Adds a request without blocking; see `FairQueue.offer`."""
         with self._changed:
             refused = self._requests.offer(request, tenant)
-            if refused is not request:
+            # Waking a worker for nothing costs as much as a small request.
+            if self._requests.first() is not None:
                 self._changed.notify()
         return refused
 
@@ -52,11 +53,12 @@ class RequestQueue(Generic[T]):
                 self._changed.wait()
 
     def done(self, tenant: str) -> None:
-        """Says that a request of the tenant has ended, so that its next one may run."""
+        """Says that a request of the tenant has ended, so that its next one may run.
+
+        The worker that says so comes back to `get`, so no other one is woken for it.
+        """
         with self._changed:
             self._requests.done(tenant)
-            if len(self._requests):  # waking a worker for nothing costs as much as a small request
-                self._changed.notify()
 
     def qsize(self) -> int:
         """How many requests wait."""
