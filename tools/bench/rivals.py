@@ -7,6 +7,7 @@ address of their own.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import threading
@@ -42,6 +43,7 @@ ASKED: Final = 2.0
 """What the quiet client's p99 may at most be of its value alone."""
 
 _LOWEST_PRIORITY: Final = 19
+_BLOCK_BYTES: Final = 1 << 20
 _P50: Final = 0.5
 _P99: Final = 0.99
 
@@ -205,6 +207,18 @@ def _compete(
     return work(lambda: tell(None), stop, *args)
 
 
+def compute(ready: Callable[[], object], stop: threading.Event) -> None:
+    """Keeps all cores busy until the stop, without asking anything of anybody."""
+    block = bytes(_BLOCK_BYTES)
+
+    def work() -> Iterator[None]:
+        while True:
+            hashlib.sha256(block)  # lets go of the interpreter's lock
+            yield
+
+    together(ready, stop, [work() for _ in os.sched_getaffinity(0)])
+
+
 def together(
     ready: Callable[[], object], stop: threading.Event, acts: Sequence[Iterator[None]]
 ) -> None:
@@ -259,16 +273,23 @@ def latency_rows(labels: dict[str, str], found: Sequence[Heard]) -> Iterator[Row
 
 
 def ratio_rows(
-    labels: dict[str, str], alone: Sequence[Heard], beside: Sequence[Heard]
+    labels: dict[str, str], alone: Sequence[Heard], beside: Sequence[Heard], to: str = ""
 ) -> Iterator[Row]:
-    """Gives how much longer one client waits with the others than without."""
+    """Gives how much longer one client waits with the others than without.
+
+    Args:
+        labels: of the rows.
+        alone: what it is compared with, a stretch a round.
+        beside: as many stretches.
+        to: what `alone` is called where there are several.
+    """
     pairs = [(a, b) for a, b in zip(alone, beside, strict=True) if a.latencies and b.latencies]
     missing = "" if pairs else "no right answer"
     ratios = tuple(b.p99 / a.p99 for a, b in pairs)
-    yield Row(labels, "p99 ratio", "", ratios, missing or "round by round")
+    yield Row(labels, f"p99 ratio{to}", "", ratios, missing or "round by round")
     if pairs:
         pooled = [
             percentile([each for heard in found for each in heard.latencies], _P99)
             for found in (beside, alone)
         ]
-        yield Row(labels, "p99 ratio of all rounds", "", (pooled[0] / pooled[1],))
+        yield Row(labels, f"p99 ratio{to} of all rounds", "", (pooled[0] / pooled[1],))

@@ -1,4 +1,9 @@
-"""One tenant with one connection, alone and beside another with many."""
+"""One tenant with one connection, alone and beside another with many.
+
+The other tenant's clients would be on other machines; here they take the appliance's cores, and
+whoever shares a busy core waits for it. So there is a third kind of stretch: alone at the
+appliance, while something else keeps the cores busy that never asks it anything.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -26,6 +31,7 @@ from tools.bench.rivals import (
     Heard,
     Prepared,
     ask,
+    compute,
     latency_rows,
     listen,
     prepare,
@@ -42,6 +48,11 @@ SHARED: Final = "shared"
 PINNED: Final = "pinned"
 """Who runs where: all on all cores; clients on one, the appliance on the others."""
 
+ALONE: Final = "alone"
+BUSY: Final = "alone, cores busy"
+BESIDE: Final = "beside"
+"""The first tenant's stretches."""
+
 _WARM_S: Final = 0.5
 
 
@@ -52,7 +63,7 @@ class Settings:
     Attributes:
         connections: of the other tenant, each a closed loop.
         seconds: length of one stretch.
-        rounds: stretches alone and beside, in an order drawn anew.
+        rounds: stretches of each kind, in an order drawn anew.
         threads: of onnxruntime.
         scratch: folder for bundles and images; emptied after each case.
     """
@@ -83,7 +94,7 @@ def case_of(
     """Gives the case of one model in the packed image."""
     return Case(
         f"{name}, tenants, cores {cores}",
-        2 * settings.rounds,
+        3 * settings.rounds,
         lambda step: _measure_packed(find(name), settings, cores, step),
     )
 
@@ -136,7 +147,7 @@ def measure(
     core: int | None,
     step: Step,
 ) -> list[Row]:
-    """Measures the first tenant alone and beside the other.
+    """Measures the first tenant alone, alone on busy cores, and beside the other.
 
     Args:
         prepared: the image.
@@ -152,21 +163,54 @@ def measure(
         runtime = first.infer(prepared.packed.model, prepared.request).runtime
     listen(services[QUIET], _WARM_S)
     draw = random.Random(SEED)  # noqa: S311 - an order, not a secret
-    alone: list[Heard] = []
-    beside: list[Heard] = []
-    pressed: list[Pressed] = []
+    found = _Found()
     for _ in range(settings.rounds):
-        for is_alone in draw.sample((True, False), 2):
-            if is_alone:
-                alone.append(listen(services[QUIET], settings.seconds))
-            else:
-                with rival(core, keep_busy, services[RIVAL], settings.connections) as end:
-                    beside.append(listen(services[QUIET], settings.seconds))
-                    pressed.append(end())
+        for stretch in draw.sample((found.be_alone, found.be_on_busy_cores, found.be_beside), 3):
+            stretch(services, settings, core)
             step()
     cores = SHARED if core is None else PINNED
     labels = {**prepared.labels, "runtime": runtime, "cores": cores}
-    return list(_rows({**labels, "connections": str(settings.connections)}, alone, beside, pressed))
+    return list(found.rows({**labels, "connections": str(settings.connections)}))
+
+
+@dataclass(slots=True)
+class _Found:
+    """What came of the stretches of each kind."""
+
+    alone: list[Heard] = field(default_factory=list)
+    busy: list[Heard] = field(default_factory=list)
+    beside: list[Heard] = field(default_factory=list)
+    pressed: list[Pressed] = field(default_factory=list)
+
+    def be_alone(self, services: dict[str, Service], settings: Settings, core: int | None) -> None:
+        del core
+        self.alone.append(listen(services[QUIET], settings.seconds))
+
+    def be_on_busy_cores(
+        self, services: dict[str, Service], settings: Settings, core: int | None
+    ) -> None:
+        with rival(core, compute) as end:
+            self.busy.append(listen(services[QUIET], settings.seconds))
+            end()
+
+    def be_beside(self, services: dict[str, Service], settings: Settings, core: int | None) -> None:
+        with rival(core, keep_busy, services[RIVAL], settings.connections) as end:
+            self.beside.append(listen(services[QUIET], settings.seconds))
+            self.pressed.append(end())
+
+    def rows(self, labels: dict[str, str]) -> Iterator[Row]:
+        yield from latency_rows({**labels, "when": ALONE}, self.alone)
+        yield from latency_rows({**labels, "when": BUSY}, self.busy)
+        beside = {**labels, "when": BESIDE}
+        yield from latency_rows(beside, self.beside)
+        yield from ratio_rows(beside, self.alone, self.beside)
+        yield from ratio_rows(beside, self.busy, self.beside, " to busy cores")
+        other = {**labels, "when": "the other tenant"}
+        kinds = sum((each.errors for each in self.pressed), Counter[str]())
+        note = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+        yield Row(other, "throughput", "1/s", tuple(each.throughput for each in self.pressed))
+        errors = tuple(float(each.errors.total()) for each in self.pressed)
+        yield Row(other, "errors", "", errors, note)
 
 
 def keep_busy(
@@ -195,19 +239,3 @@ def _asking(service: Service, heard: Heard) -> Iterator[None]:
 
 def _answers(heard: Sequence[Heard]) -> int:
     return sum(len(each.latencies) for each in heard)
-
-
-def _rows(
-    labels: dict[str, str],
-    alone: Sequence[Heard],
-    beside: Sequence[Heard],
-    pressed: Sequence[Pressed],
-) -> Iterator[Row]:
-    yield from latency_rows({**labels, "when": "alone"}, alone)
-    yield from latency_rows({**labels, "when": "beside"}, beside)
-    yield from ratio_rows({**labels, "when": "beside"}, alone, beside)
-    other = {**labels, "when": "the other tenant"}
-    kinds = sum((each.errors for each in pressed), Counter[str]())
-    note = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
-    yield Row(other, "throughput", "1/s", tuple(each.throughput for each in pressed))
-    yield Row(other, "errors", "", tuple(float(each.errors.total()) for each in pressed), note)

@@ -52,7 +52,8 @@ def tenants(result: Result) -> Iterator[Picture]:
                 f"Bars of latency of {model} alone and beside {connections} busy connections. "
                 f"{said}.",
                 "Each bar is the median over rounds of that round's percentile. 'Beside' means "
-                f"that another tenant keeps {connections} connections busy. In brackets is p99 "
+                f"that another tenant keeps {connections} connections busy, 'cores busy' that "
+                "something keeps the processor busy which asks nothing. In brackets is p99 "
                 "beside the other as a multiple of p99 alone, the median over rounds. Asked is at "
                 f"most {ASKED:g}.",
             )

@@ -106,7 +106,7 @@ def tenants() -> Result:
     for cores in (SHARED, PINNED):
         labels = {"model": "m", "threads": "1", "runtime": "occlum-sim", "connections": "64"}
         labels["cores"] = cores
-        for when in ("alone", "beside"):
+        for when in ("alone", "alone, cores busy", "beside"):
             rows += [Row({**labels, "when": when}, name, "s", SECONDS) for name in ("p50", "p99")]
         rows.append(Row({**labels, "when": "beside"}, "p99 ratio", "", (1.5, 1.9)))
     return result(rows, "tenants")

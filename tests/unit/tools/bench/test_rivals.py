@@ -14,7 +14,7 @@ from tools.bench import tenants
 from tools.bench.children import child, receive
 from tools.bench.client import Endpoint, Request
 from tools.bench.load import Service
-from tools.bench.rivals import Heard, latency_rows, ratio_rows, rival, together
+from tools.bench.rivals import Heard, compute, latency_rows, ratio_rows, rival, together
 from tools.serving_client import Trust
 
 ALONE = Heard([0.010] * 98 + [0.020] * 2, [0.004] * 100)
@@ -52,6 +52,12 @@ def test_the_block_begins_when_everybody_was_there_once() -> None:
 
     together(ready, stop, [act(number) for number in range(8)])
     assert min(acted.values()) >= 1
+
+
+def test_computing_ends_at_the_stop() -> None:
+    stop = threading.Event()
+    compute(stop.set, stop)
+    assert not [each for each in threading.enumerate() if each.name == "rival"]
 
 
 def test_keeping_busy_without_a_server_counts_no_answer() -> None:
