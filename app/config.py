@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -299,7 +300,8 @@ class _Reading:
 
 def _lies_in(file: Path, folders: Sequence[Path]) -> bool:
     """Whether a file lies in one of some folders, by whatever name and through whatever link."""
-    return any(file.resolve().is_relative_to(folder.resolve()) for folder in folders)
+    real = Path(os.path.realpath(file))  # unlike Path.resolve, it ends where links go round
+    return any(real.is_relative_to(os.path.realpath(folder)) for folder in folders)
 
 
 def _read_owner(fields: Fields) -> Ed25519PublicKey:

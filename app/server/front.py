@@ -297,6 +297,7 @@ class Front:
             try:
                 ciphertext = peer.socket.recv(READ_BYTES)
             except BlockingIOError:
+                self._watch(peer)  # a handshake that waited for its turn isn't watched
                 return
             except OSError:
                 ciphertext = b""

@@ -143,7 +143,7 @@ class FairQueue(Generic[T]):
     def _count_turn(self, line: _Line[T]) -> None:
         if line.round > self._round:
             self._begin_round(line.round)
-        line.round += 1
+        line.round = self._round + 1
         self._turns_taken += 1
         if self._turns_taken >= MOST_TURNS:
             self._begin_round(self._round + 1)

@@ -103,6 +103,8 @@ class Residence:
                     batcher = self._use(model) or self._load(model)
                 finally:
                     self.loading.release()
+            else:
+                batcher = self._use(model)  # loaded meanwhile, while another one loads now
         return batcher
 
     def _load(self, model: ServedModel) -> Batcher | None:

@@ -26,7 +26,7 @@ LEAST_GAIN: Final = 0.1
 """How much shorter a request's share of a batch must be: a batch delays its first answer."""
 
 LEAST_STEP: Final = 0.02
-"""How much shorter still with twice the width: less than this is not worth the memory."""
+"""How much shorter still than in a narrower batch: less than this is not worth the memory."""
 
 Outcome = RunResult | ExecutionError
 
@@ -120,8 +120,8 @@ def best_width(request_ns: Callable[[int], int | None], most: int) -> int:
         most: the widest batch allowed.
 
     Returns:
-        1, or a width that shortens a request's share by `LEAST_GAIN` in all and, against every
-        narrower one that was looked at, by `LEAST_STEP`.
+        1, or the widest that shortens a request's share by `LEAST_STEP` against the narrower one
+        before that did so, if that makes `LEAST_GAIN` in all.
     """
     alone_ns = request_ns(1) if most > 1 else None
     if alone_ns is None:

@@ -190,15 +190,15 @@ def _ask(line: _Line, messages: Iterator[bytes]) -> Iterator[None]:
         with secured:
             is_usable = True
             while is_usable:
-                is_usable = _sent(secured, next(messages)) and line.answer(secured)
+                _send(secured, next(messages))
+                is_usable = line.answer(secured)
                 yield
 
 
-def _sent(secured: ssl.SSLSocket, message: bytes) -> bool:
+def _send(secured: ssl.SSLSocket, message: bytes) -> None:
     """Sends; a server that has closed may still have answered, so that is read all the same."""
     with suppress(OSError):
         secured.sendall(message)
-    return True
 
 
 def _leave(line: _Line, messages: Iterator[bytes]) -> Iterator[None]:
@@ -207,7 +207,7 @@ def _leave(line: _Line, messages: Iterator[bytes]) -> Iterator[None]:
         secured = line.tls()
         if secured is not None:
             with secured:
-                _sent(secured, next(messages))
+                _send(secured, next(messages))
                 secured.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
             line.count(LEFT)
         yield
@@ -222,7 +222,7 @@ def _drip(line: _Line, messages: Iterator[bytes]) -> Iterator[None]:
             continue
         with secured:
             for byte in next(messages):
-                _sent(secured, bytes([byte]))
+                _send(secured, bytes([byte]))
                 yield
                 if select.select([secured], [], [], BYTE_EVERY_S)[0]:
                     line.answer(secured)

@@ -15,6 +15,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from tools.errors import ImageBuildError
+from tools.files import locked, write_file
 from tools.image.interpreter import base_interpreter, install_interpreter
 from tools.image.processes import output_of
 from tools.launcher import ROOT
@@ -51,6 +52,8 @@ PACKAGES_EXCLUDED = (
 def stage_python(prefix: Path, wheels: Path, say: Callable[[str], None]) -> None:
     """Makes a prefix that holds all of the app's Python, or leaves it when it is up to date.
 
+    One build at a time does it; another one waits and finds it up to date.
+
     Args:
         prefix: folder named python-occlum; written beside and renamed.
         wheels: folder in which downloaded wheels are kept for the next build.
@@ -59,6 +62,12 @@ def stage_python(prefix: Path, wheels: Path, say: Callable[[str], None]) -> None
     Raises:
         ImageBuildError: a step failed; says which.
     """
+    lock = prefix.with_name(f"{prefix.name}.lock")
+    with locked(lock, lambda: say(f"waiting for another build that works on {prefix}")):
+        _stage_alone(prefix, wheels, say)
+
+
+def _stage_alone(prefix: Path, wheels: Path, say: Callable[[str], None]) -> None:
     stamp = prefix.with_name(f"{prefix.name}.stamp")
     wanted = _digest([_LAYOUT, str(base_interpreter()), sys.version], [LOCK, *_own_sources()])
     if prefix.is_dir() and stamp.is_file() and stamp.read_text() == wanted:
@@ -78,7 +87,7 @@ def stage_python(prefix: Path, wheels: Path, say: Callable[[str], None]) -> None
     stamp.unlink(missing_ok=True)
     shutil.rmtree(prefix, ignore_errors=True)
     draft.rename(prefix)
-    stamp.write_text(wanted)
+    write_file(stamp, wanted.encode())
 
 
 def fetch_wheels(wheels: Path, say: Callable[[str], None]) -> None:

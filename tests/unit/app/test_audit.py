@@ -75,6 +75,15 @@ def test_private_key_in_a_folder_of_the_host_is_insecure(
     assert found == (("insecure_tls_private_key",) if is_the_hosts else ())
 
 
+def test_private_key_behind_a_link_that_goes_round_is_judged_by_its_place(tmp_path: Path) -> None:
+    """Reading it says what is wrong; the host can't end the start-up in another way."""
+    (tmp_path / "host").mkdir()
+    (tmp_path / "host" / "k.pem").symlink_to(tmp_path / "host" / "k.pem")
+    tls = {"certificate": "/host/c.pem", "private_key": "/host/k.pem"}
+    found = read(tmp_path, {"tls": tls}, tmp_path).insecure_settings()
+    assert found == ("insecure_tls_private_key",)
+
+
 def test_private_key_among_insecure_keys_is_insecure(tmp_path: Path) -> None:
     tls = {"certificate": "/c.pem", "private_key": "/i/k.pem"}
     found = read(tmp_path, {**INSECURE["insecure_key_folder"], "tls": tls})

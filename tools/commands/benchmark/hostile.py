@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from typing import Final
 
 from tools.bench import attacks, tenants
 from tools.bench.attackers import ATTACKS
 from tools.bench.campaign import Case
-from tools.commands.arguments import count, positive
+from tools.commands.arguments import count
 from tools.commands.benchmark.options import (
     SCRATCH,
     Commands,
     add_common,
     add_rounds,
+    add_seconds,
     add_threads,
     finder,
     new_command,
@@ -49,7 +50,7 @@ def _add_tenants(commands: Commands) -> None:
         metavar="N",
         help="of the busy tenant (%(default)s)",
     )
-    _add_seconds(command)
+    add_seconds(command, 5.0)
     command.add_argument(
         "--pin",
         action="store_true",
@@ -63,7 +64,7 @@ def _add_attacks(commands: Commands) -> None:
     add_common(command, ("digits",))
     add_threads(command, (1,))
     add_rounds(command, 3)
-    _add_seconds(command)
+    add_seconds(command, 5.0)
     command.add_argument(
         "--attacks",
         nargs="+",
@@ -73,16 +74,6 @@ def _add_attacks(commands: Commands) -> None:
         help="a part of: " + "; ".join(NAMES),
     )
     runs(command, "attacks", attack_cases)
-
-
-def _add_seconds(command: ArgumentParser) -> None:
-    command.add_argument(
-        "--seconds",
-        type=positive,
-        default=5.0,
-        metavar="N",
-        help="length of a stretch (%(default)s)",
-    )
 
 
 def tenant_cases(options: Namespace) -> list[Case]:

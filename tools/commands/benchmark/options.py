@@ -21,7 +21,7 @@ from tools.bench.machine import new_result
 from tools.bench.results import Result, write_result
 from tools.bench.subjects import ZOO, Subject, find_subject
 from tools.command_line import DONE, INTERRUPTED, NO
-from tools.commands.arguments import count
+from tools.commands.arguments import count, positive
 from tools.launcher import ROOT
 
 Commands: TypeAlias = "SubParsersAction[ArgumentParser]"
@@ -77,6 +77,17 @@ def add_threads(command: ArgumentParser, default: Sequence[int]) -> None:
         default=list(default),
         metavar="N",
         help="threads of onnxruntime (%(default)s)",
+    )
+
+
+def add_seconds(command: ArgumentParser, default: float, of: str = "a stretch") -> None:
+    """Adds --seconds."""
+    command.add_argument(
+        "--seconds",
+        type=positive,
+        default=default,
+        metavar="N",
+        help=f"length of {of} (%(default)s)",
     )
 
 

@@ -18,6 +18,7 @@ from tools.commands.benchmark.options import (
     Commands,
     add_common,
     add_rounds,
+    add_seconds,
     add_threads,
     finder,
     finish,
@@ -135,13 +136,7 @@ def _add_resources(commands: Commands) -> None:
     add_common(command)
     add_threads(command, (1,))
     _add_budget(command)
-    command.add_argument(
-        "--seconds",
-        type=positive,
-        default=40.0,
-        metavar="N",
-        help="length of the steady state (%(default)s)",
-    )
+    add_seconds(command, 40.0, "the steady state")
     runs(command, "resources", resource_cases)
 
 
@@ -161,13 +156,7 @@ def _add_load(commands: Commands) -> None:
         metavar="SHARE",
         help="rates of the open loop, of the closed loop's best throughput (%(default)s)",
     )
-    command.add_argument(
-        "--seconds",
-        type=positive,
-        default=3.0,
-        metavar="N",
-        help="length of a stretch (%(default)s)",
-    )
+    add_seconds(command, 3.0)
     _add_budget(command)
     command.add_argument(
         "--lock-step",

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 
 from app.errors import ConfigError
-from app.server.connection import TransportLimits
+from app.limits import HANDSHAKE_TIMEOUT_S
+from app.server.connection import READ_BYTES, TransportLimits
 from app.server.front import Front
 from app.server.http import ApplianceServer
 from tests.unit.app.server.clients import (
@@ -45,7 +46,7 @@ def test_a_stalled_handshake_ends_at_its_deadline(sent: bytes) -> None:
         with client:
             client.sendall(sent)
             until(lambda: server.front.connections == 1)
-            clock.advance(6)
+            clock.advance(HANDSHAKE_TIMEOUT_S + 1)
             assert ended(client)
         until(lambda: server.front.connections == 0)
 
@@ -172,6 +173,27 @@ def test_a_failing_channel_ends_one_connection_and_not_the_loop() -> None:
             second.sendall(b"HELLO" + request_bytes("GET", "/"))
             assert second.recv(100) == b"answer"
         until(lambda: front.connections == 0)
+
+
+def test_a_handshake_that_has_nothing_to_read_after_all_is_heard_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A socket may be reported ready and not be: select(2), "BUGS"."""
+    read, wrong_reports = socket.socket.recv, [1]
+
+    def recv(self: socket.socket, size: int, flags: int = 0) -> bytes:
+        if size == READ_BYTES and wrong_reports:
+            wrong_reports.pop()
+            raise BlockingIOError
+        return read(self, size, flags)
+
+    monkeypatch.setattr(socket.socket, "recv", recv)
+    with running(PlainChannel) as (front, address):
+        with socket.create_connection(address, timeout=20) as client:
+            client.sendall(b"HELLO" + request_bytes("GET", "/"))
+            assert client.recv(100) == b"answer"
+        until(lambda: front.connections == 0)
+    assert not wrong_reports
 
 
 class running:  # noqa: N801 - reads as a phrase after "with"

@@ -12,6 +12,7 @@ import pytest
 
 from app.errors import BusyError, CancelledError, DeadlineError, ExecutionError
 from app.runner import RunResult
+from app.serving import batching
 from app.serving.batching import PATIENCE, Batcher
 from app.serving.job import Job
 from tests.unit.app.serving.worlds import WATCHDOG_S, Crowd, Gate, inputs, until
@@ -241,6 +242,15 @@ def test_one_that_is_over_before_it_begins() -> None:
         batcher.run(job("a", deadline_ns=0))
     assert together.batches == []
     assert who(batcher, "b") == "b"
+
+
+def test_who_has_to_lead_is_told_and_needs_no_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batching, "LOOK_S", 2 * WATCHDOG_S)
+    together = Recorded(most=2)
+    batcher = Batcher(together, 0)
+    with Crowd() as crowd:
+        assert behind_one(together, "abcdef", batcher, crowd) == list("abcdef")
+    assert together.batches == [["first"], ["a", "b"], ["c", "d"], ["e", "f"]]
 
 
 def test_many_threads_each_get_their_own() -> None:

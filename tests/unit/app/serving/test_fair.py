@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 from collections import Counter
 from dataclasses import dataclass
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -54,6 +56,52 @@ def test_between_two_turns_of_a_tenant_every_other_that_waits_has_one(tenants: l
             assert set(until_next) == {each for each, left in waiting.items() if left} - {tenant}
             assert len(until_next) == len(set(until_next)), "nobody has two turns meanwhile"
     assert found.take() is None
+
+
+@pytest.mark.parametrize("may_run", [1, 2])
+def test_who_waits_and_may_run_is_passed_once_by_each(may_run: int) -> None:
+    """Also by tenants that had to wait for their own running requests before."""
+    for seed in range(50):
+        rng = random.Random(seed)
+        asks, ends = ([rng.random() for _ in "abc"] for _ in range(2))
+        found = queue(running=may_run)
+        waiting, running = Counter[str](), Counter[str]()
+        passed: dict[str, Counter[str]] = {}
+        for _ in range(200):
+            step = rng.choice(("offer", "take", "done"))
+            (tenant,) = rng.choices("abc", asks if step == "offer" else ends)
+            if step == "offer":
+                found.offer(Request(tenant), tenant)
+                waiting[tenant] += 1
+            elif step == "take" and (request := found.take()) is not None:
+                tenant = request.tenant
+                del passed[tenant]
+                for each in passed.values():
+                    each[tenant] += 1
+                    assert each[tenant] == 1
+                waiting[tenant] -= 1
+                running[tenant] += 1
+            elif step == "done" and running[tenant]:
+                found.done(tenant)
+                running[tenant] -= 1
+            ready = [each for each in "abc" if waiting[each] and running[each] < may_run]
+            passed = {each: passed.get(each, Counter()) for each in ready}
+
+
+def test_who_could_not_run_gets_no_turns_for_it_later() -> None:
+    found = queue(running=1)
+    offered(found, "aaab")
+    assert take(found).tenant == "a"
+    for _ in range(5):
+        assert take(found).tenant == "b"
+        found.done("b")
+        found.offer(Request("b"), "b")
+    found.done("a")
+    order = []
+    for _ in range(3):
+        order.append(take(found).tenant)
+        found.done(order[-1])
+    assert order == ["a", "b", "a"]
 
 
 def test_a_newcomer_waits_for_one_turn_of_each_and_no_more() -> None:

@@ -54,6 +54,25 @@ def test_a_wait_for_loading_ends_when_the_client_leaves() -> None:
     assert model.statistics().reasons["CANCELED"] == 1
 
 
+def test_who_waits_for_a_model_doesnt_wait_for_what_loads_after_it() -> None:
+    world, two, gate = slow_to_load()
+    gate.opened.set()
+    model = world.catalogue.find("two")
+    waits = threading.Event()
+
+    def gone() -> bool:
+        waits.set()
+        return False
+
+    with Crowd() as crowd, world.residence.loading:
+        waiting = crowd.ask(answer, model, gone=gone)
+        assert waits.wait(WATCHDOG_S)
+        world.residence.verify(model)
+        world.residence.open(model)
+        assert waiting.result(WATCHDOG_S) == 2, "loading is still held, as for another model"
+    assert two.events == ["open"]
+
+
 def test_nothing_is_loaded_for_who_has_left_already() -> None:
     world, two, gate = slow_to_load()
     gate.opened.set()
