@@ -6,10 +6,11 @@ MODEL ?= digits
 # A shell completes the folder's name with a slash.
 override MODEL := $(patsubst %/,%,$(MODEL))
 PARTITIONS ?= 5
+SECONDS ?= 15
 VENV := .venv/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo serve image test test-large lint types check bench bench-full partitions lock clean
+.PHONY: help setup demo serve image test test-large test-browser fuzz lint types check bench bench-full partitions lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,6 +33,12 @@ test: $(VENV) ## run the tests
 
 test-large: $(VENV) ## run the tests that take minutes or gigabytes
 	@.venv/bin/python -m pytest -m large
+
+test-browser: $(VENV) ## run the tests of the page; they need Debian's package chromium
+	@.venv/bin/python -m pytest -m browser tests/browser
+
+fuzz: $(VENV) ## fuzz every target for SECONDS (15)
+	@FUZZ_SECONDS=$(SECONDS) ci/fuzz.sh
 
 lint: $(VENV) ## check style
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check .

@@ -13,5 +13,5 @@ compile() {
         --upgrade "$@" pyproject.toml
 }
 compile --output-file occlum_image/requirements.lock
-compile --extra tools --extra test --extra check \
+compile --extra tools --extra test --extra fuzz --extra browser --extra check \
     --constraint occlum_image/requirements.lock --output-file requirements.lock

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Names the Debian packages that are missing here, one per line. --install installs them.
+# Names the Debian packages that are missing here, one per line. --install installs them;
+# --browser adds what the tests of the page need.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -11,6 +12,7 @@ missing() {
     command -v curl >/dev/null || echo curl
     command -v openssl >/dev/null || echo openssl
     command -v git >/dev/null || echo git
+    [ -z "$browser" ] || command -v chromium >/dev/null || echo chromium
     if ! command -v "$python" >/dev/null; then
         echo python3
         echo python3-venv
@@ -41,9 +43,21 @@ is_position_independent() {
     [ "$(od -An -tu1 -j16 -N1 "$file" | tr -d ' ')" = 3 ]
 }
 
+install= browser=
+for option; do
+    case $option in
+        --install) install=1 ;;
+        --browser) browser=1 ;;
+        *)
+            echo "error: expected --install or --browser, got '$option'" >&2
+            exit 2
+            ;;
+    esac
+done
+
 packages=$(missing | tr ' ' '\n' | sort -u)
 [ -n "$packages" ] || exit 0
-if [ "${1:-}" != --install ]; then
+if [ -z "$install" ]; then
     echo "$packages"
     exit 0
 fi

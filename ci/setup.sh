@@ -13,7 +13,7 @@ if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
     exit 3
 fi
 
-echo "setting up .venv with $("$python" --version): about 50 packages, half a minute"
+echo "setting up .venv with $("$python" --version): about 100 packages, a minute"
 "$python" -m venv --clear .venv
 if ! .venv/bin/python -m pip install -qq --disable-pip-version-check --require-hashes \
     --only-binary :all: --requirement requirements.lock; then

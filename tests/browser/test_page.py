@@ -126,6 +126,8 @@ def test_what_the_server_is_stands_on_the_page(browser: Browser, appliance: Appl
 def test_keyboard_alone(browser: Browser, appliance: Appliance) -> None:
     with visit(browser, appliance.url) as found:
         page = found.page
+        # Listening begins some time after it is asked for; a chooser that opens before is lost.
+        page.on("filechooser", lambda _: None)
         page.wait_for_selector("#model option", state="attached")
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.id") == "picture"

@@ -27,9 +27,10 @@ from app.server.room import Share
 from tests import fakes, served
 
 SERVER_NAME: Final = "cloister"
-TOKEN_ID: Final = "0" * 16
-TOKEN: Final = token_text(TOKEN_ID, "A" * 43)
-"""The one token that lets in; the seeds hold it."""
+ALL_ID: Final = "0" * 16
+FEW_ID: Final = "1" * 16
+"""Of the two tokens that let in, one with every right, one with few; the seeds hold both."""
+SECRET: Final = "A" * 43
 
 
 class _Server(http._HttpServer):
@@ -96,9 +97,14 @@ def _served(head: Head, body: bytes, entry: Pass) -> bytes:
 
 @cache
 def _gate() -> Gate:
+    everything = Tenant("all", None, frozenset(RIGHTS), tokens=(_token(ALL_ID),))
+    few = Tenant("few", frozenset({"echo"}), frozenset({"metadata"}), tokens=(_token(FEW_ID),))
+    return Gate(Policy((everything, few)))
+
+
+def _token(token_id: str) -> TokenRecord:
     salt = bytes(SALT_BYTES)
-    record = TokenRecord(TOKEN_ID, salt, token_digest(salt, TOKEN), "")
-    return Gate(Policy((Tenant("fuzz", None, frozenset(RIGHTS), tokens=(record,)),)))
+    return TokenRecord(token_id, salt, token_digest(salt, token_text(token_id, SECRET)), "")
 
 
 @cache

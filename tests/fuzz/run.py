@@ -10,12 +10,13 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 from random import Random
-from types import ModuleType
 from typing import Final
+
+import atheris
 
 from tests.fuzz import seeds
 from tests.fuzz.mutations import mutated
@@ -43,13 +44,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--bytes", type=int, default=4096, help="longest input (default: 4096)")
     given = parser.parse_args(arguments)
-    try:
-        atheris = import_module("atheris")
-    except ModuleNotFoundError:
-        parser.error("atheris is missing; install it: .venv/bin/pip install atheris==3.0.0")
     atheris.enabled_hooks.add("str")
     with atheris.instrument_imports(include=list(INSTRUMENTED)):
         target = import_module("tests.fuzz.targets").TARGETS[given.target]
+        for raw in seeds.read(given.target).values():
+            target(raw)  # imports what is imported late: the decoders of pictures
     kept = given.folder / given.target
     kept.mkdir(parents=True, exist_ok=True)
     options = [
@@ -62,20 +61,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"-dict={_write_dictionary(given.target, given.folder)}",
     ]
     folders = [str(kept), str(seeds.folder(given.target))]
-    atheris.Setup([sys.argv[0], *options, *folders], target, custom_mutator=_mutator(atheris))
+    atheris.Setup([sys.argv[0], *options, *folders], target, custom_mutator=_mutated)
     atheris.Fuzz()
 
 
-def _mutator(atheris: ModuleType) -> Callable[[bytes, int, int], bytes]:
+def _mutated(raw: bytes, most_bytes: int, seed: int) -> bytes:
     """Takes turns: changes that keep the form, and the fuzzer's own, guided by the dictionary."""
-
-    def mutate(raw: bytes, most_bytes: int, seed: int) -> bytes:
-        if seed % 2:
-            return mutated(raw, Random(seed))[:most_bytes]
-        found: bytes = atheris.Mutate(raw, most_bytes)
-        return found
-
-    return mutate
+    if seed % 2:
+        return mutated(raw, Random(seed))[:most_bytes]
+    found: bytes = atheris.Mutate(raw, most_bytes)
+    return found
 
 
 def _write_dictionary(target: str, folder: Path) -> Path:

@@ -135,6 +135,8 @@ def structure(data: bytes) -> None:
     assert len(graph) < len(whole)
     for weight in layout.weights:
         assert 0 <= weight.offset <= weight.offset + weight.size_bytes <= WEIGHTS_BYTES
+    again = pack_structure(json.dumps(layout.to_json()).encode(), graph)
+    assert parse_structure(again, WEIGHTS_BYTES) == (layout, graph)
     return None
 
 
