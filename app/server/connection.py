@@ -135,6 +135,12 @@ class Connection:
             return len(self._inbox) < self._limits.max_head_bytes
         return not self.starved
 
+    @property
+    def is_bulky(self) -> bool:
+        """Whether more of a body is missing than one read brings."""
+        request = self._request if self.phase is Phase.BODY else None
+        return request is not None and request.missing_bytes > READ_BYTES
+
     def outgoing(self) -> memoryview:
         """Gives ciphertext for the socket, encrypting more of the answer when none is left."""
         if not self._out:
@@ -330,7 +336,7 @@ class Connection:
         request = self._request
         if request is None:
             return
-        missing = request.head.body_bytes - request.body.tell()
+        missing = request.missing_bytes
         size = min(missing, len(self._inbox))
         if size:
             self._continue_due = False

@@ -2,9 +2,8 @@
 
 Workers never touch a socket. They get complete requests and give complete
 answers, so a client that is silent, slow or gone costs memory within the limits
-and never a worker. A step of a handshake computes for milliseconds, and nothing
-else runs meanwhile; so a turn of the loop takes one step at most, and while
-there are requests, handshakes rest between two steps. Addresses take turns.
+and never a worker. Handshakes, large bodies and new connections give way to
+requests: see `app.server.pacing`.
 """
 
 from __future__ import annotations
@@ -22,9 +21,9 @@ from app.access.admission import Gate
 from app.server import logs
 from app.server.connection import READ_BYTES, Connection, Phase, TransportLimits
 from app.server.counters import TransportCounters
-from app.server.handshakes import Handshakes
 from app.server.listener import Listener
 from app.server.logs import Event
+from app.server.pacing import Pacing, rest_end
 from app.server.peers import Peer, Peers
 from app.server.request import Request
 from app.server.room import Room
@@ -79,7 +78,7 @@ class Front:
         self._working: dict[Request, Peer] = {}
         self._displaced: deque[Request] = deque()
         self._starved: dict[Peer, None] = {}
-        self._handshakes = Handshakes(limits.max_connections)
+        self._pacing = Pacing(limits.max_connections)
         self._answer_bytes = 0
         self.counters = TransportCounters()
         self._next_sweep = clock()
@@ -174,15 +173,16 @@ class Front:
                 continue
             if key.data is None:
                 self._accept(now)
-            elif self._peers.is_shaking(key.data):
-                self._queue_handshake(key.data, mask, now)
+            elif self._peers.is_shaking(key.data) or key.data.connection.is_bulky:
+                self._let_wait(key.data, mask, now)
             else:
                 self._serve(key.data, mask, now)
         self._take_answers(now)
-        self._go_on_with_handshake(now)
+        self._go_on_with_one(now)
         for peer in list(self._starved):
             peer.connection.resume(now)
             self._settle(peer, now)
+        self._listener.resume(now)
         if self._stop_asked and self._stop_deadline is None:
             self._begin_stop(now)
         if now >= self._next_sweep:
@@ -190,11 +190,11 @@ class Front:
 
     def _patience_s(self) -> float | None:
         """How long the selector may wait: for ever when there is no deadline to look after."""
-        has_deadline = self._peers or self._stop_asked or self._listener.paused
-        if not has_deadline:
-            return None
-        handshake_s = self._handshakes.patience_s(self._clock())
-        return SWEEP_S if handshake_s is None else min(SWEEP_S, handshake_s)
+        now = self._clock()
+        waits = [self._pacing.patience_s(now), self._listener.patience_s(now)]
+        if self._peers or self._stop_asked:
+            waits.append(SWEEP_S)
+        return min((each for each in waits if each is not None), default=None)
 
     def _take_answers(self, now: float) -> None:
         while self._displaced:
@@ -211,21 +211,21 @@ class Front:
             peer.connection.answer(chunks, keep_open, now)
             self._settle(peer, now)
 
-    def _queue_handshake(self, peer: Peer, mask: int, now: float) -> None:
-        """Lets a handshake wait for its turn to read; the selector leaves it alone until then."""
+    def _let_wait(self, peer: Peer, mask: int, now: float) -> None:
+        """Lets a peer wait for its turn to read; the selector leaves it alone until then."""
         if not mask & EVENT_READ or not peer.connection.wants_read:
             self._settle(peer, now)
-        elif self._handshakes.add(peer):
+        elif self._pacing.add(peer):
             self._selector.unregister(peer.socket)
             peer.mask = 0
 
-    def _go_on_with_handshake(self, now: float) -> None:
-        peer = self._handshakes.take(now, is_busy=bool(self._working))
+    def _go_on_with_one(self, now: float) -> None:
+        peer = self._pacing.take(now, is_busy=bool(self._working))
         if peer is None:
             return
         started = self._clock()
         self._serve(peer, EVENT_READ, now)
-        self._handshakes.took(started, self._clock())
+        self._pacing.took(started, self._clock())
 
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + SWEEP_S
@@ -233,17 +233,19 @@ class Front:
             if peer.connection.deadline <= now:
                 peer.connection.expire(now)
                 self._settle(peer, now)
-        self._listener.resume()
 
     # --- accepting -----------------------------------------------------------------------------
 
     def _accept(self, now: float) -> None:
-        for client, address in self._listener.accept():
+        started = self._clock()
+        for client, address in self._listener.accept(now):
             if self._has_place(address[0], now):
                 self._welcome(client, address, now)
             else:
                 self.counters.unplaced += 1
                 client.close()
+        if self._working:
+            self._listener.pause(rest_end(started, self._clock(), is_busy=True))
 
     def _welcome(self, client: socket.socket, address: tuple[str, int], now: float) -> None:
         try:
@@ -389,7 +391,7 @@ class Front:
         self._answer_bytes -= peer.answer_bytes
         self._peers.remove(peer)
         self._starved.pop(peer, None)
-        self._handshakes.remove(peer)
+        self._pacing.remove(peer)
         if peer.mask:
             self._selector.unregister(peer.socket)
         peer.socket.close()

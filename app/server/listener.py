@@ -12,12 +12,15 @@ from app.errors import ConfigError
 from app.server import logs
 from app.server.logs import Event
 
-_ACCEPTS_PER_TURN: Final = 64
+_ACCEPTS_PER_TURN: Final = 8
+_NO_ROOM_S: Final = 0.25
+"""Until the system may have room for a connection again."""
+
 _BACKLOG: Final = 128
 
 
 class Listener:
-    """Accepts connections; pauses when the system can't give any.
+    """Accepts connections; pauses when it is told to, or the system can't give any.
 
     Args:
         selector: watches the socket, with None as its data.
@@ -27,11 +30,13 @@ class Listener:
         self._selector = selector
         self._socket: socket.socket | None = None
         self._watched = False
+        self._resume_at = 0.0
 
-    @property
-    def paused(self) -> bool:
-        """Whether `resume` should be called some time later."""
-        return self._socket is not None and not self._watched
+    def patience_s(self, now: float) -> float | None:
+        """Gives how long until `resume` is to be called; None while it needn't be."""
+        if self._socket is None or self._watched:
+            return None
+        return max(0.0, self._resume_at - now)
 
     def open(self, address: tuple[str, int]) -> tuple[str, int]:
         """Listens; gives the real address, as port 0 asks for a free one.
@@ -47,11 +52,11 @@ class Listener:
                 f"listen address {address[0]}:{address[1]}", [error.strerror or str(error)]
             ) from error
         self._socket.setblocking(False)
-        self.resume()
+        self._watch()
         host, port = self._socket.getsockname()[:2]
         return host, port
 
-    def accept(self) -> Iterator[tuple[socket.socket, tuple[str, int]]]:
+    def accept(self, now: float) -> Iterator[tuple[socket.socket, tuple[str, int]]]:
         """Gives waiting connections with their addresses, a bounded number per call."""
         for _ in range(_ACCEPTS_PER_TURN):
             if self._socket is None:
@@ -64,24 +69,33 @@ class Listener:
                 continue  # that client left while it was waiting
             except OSError as error:
                 logs.write(logging.WARNING, Event.ACCEPTING_PAUSED, error=error)
-                self._pause()
+                self.pause(now + _NO_ROOM_S)
                 return
             yield client, (address[0], address[1])
 
-    def resume(self) -> None:
-        """Watches for connections again."""
-        if self._socket is not None and not self._watched:
-            self._selector.register(self._socket, selectors.EVENT_READ, None)
-            self._watched = True
+    def pause(self, until: float) -> None:
+        """Leaves new connections waiting; the system refuses those for which it has no room."""
+        self._resume_at = until
+        self._unwatch()
+
+    def resume(self, now: float) -> None:
+        """Watches for connections again when the pause is over."""
+        if now >= self._resume_at:
+            self._watch()
 
     def close(self) -> None:
         """Stops listening; new clients are refused by the system."""
-        self._pause()
+        self._unwatch()
         if self._socket is not None:
             self._socket.close()
             self._socket = None
 
-    def _pause(self) -> None:
+    def _watch(self) -> None:
+        if self._socket is not None and not self._watched:
+            self._selector.register(self._socket, selectors.EVENT_READ, None)
+            self._watched = True
+
+    def _unwatch(self) -> None:
         if self._socket is not None and self._watched:
             self._selector.unregister(self._socket)
             self._watched = False

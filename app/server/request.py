@@ -43,6 +43,11 @@ class Request:
             return self.address[0]
         return known.tenant
 
+    @property
+    def missing_bytes(self) -> int:
+        """What is still to come of the body, while it is being received."""
+        return self.head.body_bytes - self.body.tell()
+
     def release(self, room: Room) -> None:
         """Gives back what it takes of the room and of its tenant's quota; again does nothing."""
         room.release(self.share)

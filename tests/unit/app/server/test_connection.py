@@ -8,7 +8,7 @@ import math
 import pytest
 
 from app.access.admission import Gate
-from app.server.connection import Connection, Phase, TransportLimits
+from app.server.connection import READ_BYTES, Connection, Phase, TransportLimits
 from app.server.request import Request
 from app.server.room import Room
 from tests.unit.app.server.clients import OPEN, SERVER_NAME, PlainChannel, request_bytes
@@ -270,3 +270,19 @@ def test_chunks_are_sent_in_their_order() -> None:
     chunks = [bytes([number]) * 70_000 for number in range(5)]
     connection.answer(chunks, False, 0)
     assert bench.flush() == b"".join(chunks) + b"BYE"
+
+
+def test_a_body_is_bulky_while_more_than_a_read_of_it_is_missing() -> None:
+    size = 3 * READ_BYTES
+    limits = TransportLimits(max_body_bytes=size, max_buffered_bytes=2 * size)
+    bench = Bench(limits)
+    connection = bench.open()
+    assert not connection.is_bulky
+    connection.receive(b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: %d\r\n\r\n" % size, 0)
+    seen = []
+    for _ in range(3):
+        seen.append(connection.is_bulky)
+        connection.receive(bytes(READ_BYTES), 0)
+    assert seen == [True, True, False]
+    assert connection.phase is Phase.WORKING
+    assert not connection.is_bulky

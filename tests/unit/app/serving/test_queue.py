@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 
 from app.serving.fair import FairQueue
 from app.serving.queue import RequestQueue
-from tests.unit.app.serving.worlds import WATCHDOG_S, Crowd
+from tests.unit.app.serving.worlds import WATCHDOG_S, Crowd, until
 
 
 def make(running: int = 10) -> RequestQueue[str]:
@@ -40,10 +41,34 @@ def test_a_tenant_at_its_limit_waits_until_one_of_its_own_is_done() -> None:
         waiting = crowd.ask(queue.get)
         queue.offer("b1", "b")
         assert waiting.result(WATCHDOG_S) == "b1", "another tenant isn't held up"
-        late = crowd.ask(queue.get)
+
+        def go_on() -> str | object:
+            """As a worker does that has answered."""
+            queue.done("a")
+            return queue.get()
+
         queue.done("b")
-        queue.done("a")
-        assert late.result(WATCHDOG_S) == "a2"
+        assert crowd.ask(go_on).result(WATCHDOG_S) == "a2"
+
+
+def test_nobody_is_woken_for_what_nobody_may_take() -> None:
+    woken: list[str] = []
+
+    class Watched(FairQueue[str]):
+        def take(self, fits: Callable[[str], bool] = lambda _: True) -> str | None:
+            woken.append("looked")
+            return super().take(fits)
+
+    queue = RequestQueue(Watched(10, 5, 1))
+    queue.offer("a1", "a")
+    assert queue.get() == "a1"
+    with Crowd() as crowd:
+        idle = crowd.ask(queue.get)
+        until(lambda: len(woken) == 2)
+        queue.offer("a2", "a")
+        queue.offer("b1", "b")
+        assert idle.result(WATCHDOG_S) == "b1"
+    assert len(woken) == 3
 
 
 def test_a_mark_to_end_goes_before_requests() -> None:

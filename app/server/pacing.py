@@ -1,9 +1,10 @@
-"""Whose TLS handshake goes on next, and when.
+"""What gives way to requests: handshakes, large bodies, new connections.
 
 A step of a handshake computes for milliseconds and holds the interpreter's lock
-meanwhile, so whoever opens connections over and over would slow every request
-down. Hence one step at a time, in fair turns between addresses, and while there
-are requests a rest after each.
+meanwhile; decrypting 64 KiB of a body takes a third of one. Whoever opens
+connections or sends large bodies over and over would slow every request down.
+Hence one step at a time, in fair turns between addresses, and while there are
+requests a rest after each.
 """
 
 from __future__ import annotations
@@ -14,12 +15,17 @@ from app.server.peers import Peer
 from app.serving.fair import FairQueue
 
 REST: Final = 3
-"""How much longer than a step the rest after it is while there are requests: however many clients
-connect, three quarters of the time are left for those that are served."""
+"""How much longer than a step the rest after it is while there are requests: whatever others send,
+three quarters of the time are left for those that are served."""
 
 
-class Handshakes:
-    """Connections in the handshake that have something to read.
+def rest_end(started: float, ended: float, *, is_busy: bool) -> float:
+    """Gives the moment at which the next step may begin."""
+    return ended + REST * (ended - started) * is_busy
+
+
+class Pacing:
+    """Connections in the handshake or with a large body that have something to read.
 
     Args:
         places: most of them.
@@ -53,7 +59,7 @@ class Handshakes:
 
     def took(self, started: float, ended: float) -> None:
         """Says how long the step took; the next one rests if there were requests since the last."""
-        self._due = ended + REST * (ended - started) * self._is_busy
+        self._due = rest_end(started, ended, is_busy=self._is_busy)
         self._is_busy = False
 
     def patience_s(self, now: float) -> float | None:

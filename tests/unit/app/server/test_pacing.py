@@ -1,4 +1,4 @@
-"""Whose handshake goes on, and how long the next one rests."""
+"""Who goes on next while there are requests, and after what rest."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 from typing import cast
 
 from app.server.connection import Connection
-from app.server.handshakes import REST, Handshakes
+from app.server.pacing import REST, Pacing
 from app.server.peers import Peer
 
 
@@ -14,8 +14,8 @@ def peer(host: str) -> Peer:
     return Peer(cast(socket.socket, None), host, cast(Connection, None))
 
 
-def waiting(hosts: str) -> tuple[Handshakes, list[Peer]]:
-    found = Handshakes(100)
+def waiting(hosts: str) -> tuple[Pacing, list[Peer]]:
+    found = Pacing(100)
     peers = [peer(host) for host in hosts]
     assert all(found.add(each) for each in peers)
     return found, peers
@@ -68,6 +68,6 @@ def test_who_left_gets_no_turn() -> None:
 
 
 def test_there_are_only_so_many_places() -> None:
-    found = Handshakes(1)
+    found = Pacing(1)
     assert found.add(peer("a"))
     assert not found.add(peer("a"))
