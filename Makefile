@@ -8,6 +8,7 @@ override MODEL := $(patsubst %/,%,$(MODEL))
 PARTITIONS ?= 5
 SECONDS ?= 15
 VENV := .venv/.ready
+EXTRAS := .venv/.extras-ready
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo serve image test test-large test-browser fuzz lint types check bench bench-full partitions lock clean
@@ -18,6 +19,10 @@ help: ## list the targets
 setup: $(VENV) ## make .venv with everything pinned
 $(VENV): requirements.lock ci/setup.sh
 	@PYTHON=$(PYTHON) ci/setup.sh
+
+# What fuzzing and the browser's tests need: 90 MB that nobody else has to fetch.
+$(EXTRAS): $(VENV) ci/requirements.lock ci/setup.sh
+	@ci/setup.sh --extras
 
 demo: $(VENV) ## build everything, classify a picture over TLS, prove the accuracy
 	@MODEL=$(MODEL) PORT=$(PORT) ci/demo.sh
@@ -34,10 +39,10 @@ test: $(VENV) ## run the tests
 test-large: $(VENV) ## run the tests that take minutes or gigabytes
 	@.venv/bin/python -m pytest -m large
 
-test-browser: $(VENV) ## run the tests of the page; they need Debian's package chromium
+test-browser: $(EXTRAS) ## run the tests of the page; they need Debian's package chromium
 	@.venv/bin/python -m pytest -m browser tests/browser
 
-fuzz: $(VENV) ## fuzz every target for SECONDS (15)
+fuzz: $(EXTRAS) ## fuzz every target for SECONDS (15)
 	@FUZZ_SECONDS=$(SECONDS) ci/fuzz.sh
 
 lint: $(VENV) ## check style

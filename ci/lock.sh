@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Resolves pyproject.toml into the two lock files: what goes into the image, and all that a host needs.
+# Resolves pyproject.toml into the lock files: what goes into the image, what a host needs, and what
+# fuzzing and the browser's tests need beside it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 scratch=$(mktemp -d)
@@ -13,5 +14,6 @@ compile() {
         --upgrade "$@" pyproject.toml
 }
 compile --output-file occlum_image/requirements.lock
-compile --extra tools --extra test --extra fuzz --extra browser --extra check \
+compile --extra tools --extra test --extra check \
     --constraint occlum_image/requirements.lock --output-file requirements.lock
+compile --extra fuzz --extra browser --constraint requirements.lock --output-file ci/requirements.lock

@@ -10,17 +10,22 @@ import pytest
 
 from tests.architecture.imports import ROOT
 
-EXTRAS = ("tools", "test", "fuzz", "browser", "check")
-"""All but `training`, which is installed by hand."""
+LOCKS = {
+    "requirements.lock": ("tools", "test", "check"),
+    "ci/requirements.lock": ("fuzz", "browser"),
+}
+"""All extras but `training`, which is installed by hand."""
 
 LOCKED = re.compile(r"^([a-z0-9-]+)==(\S+) ", re.MULTILINE)
 NAMED = re.compile(r"^([A-Za-z0-9-]+)(?:\[[a-z,]+\])?(?:==(\S+))?$")
 
 
-@pytest.mark.parametrize("extra", EXTRAS)
-def test_every_package_of_an_extra_is_locked(extra: str) -> None:
+@pytest.mark.parametrize(
+    ("lock", "extra"), [(lock, extra) for lock, extras in LOCKS.items() for extra in extras]
+)
+def test_every_package_of_an_extra_is_locked(lock: str, extra: str) -> None:
     text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-    locked = dict(LOCKED.findall((ROOT / "requirements.lock").read_text(encoding="utf-8")))
+    locked = dict(LOCKED.findall((ROOT / lock).read_text(encoding="utf-8")))
     for requirement in tomllib.loads(text)["project"]["optional-dependencies"][extra]:
         found = NAMED.match(requirement)
         assert found, requirement
@@ -36,3 +41,13 @@ def test_an_unknown_option_installs_nothing(options: list[str]) -> None:
     assert ended.returncode == 2
     assert ended.stdout == ""
     assert f"got '{options[-1]}'" in ended.stderr
+
+
+def test_locks_agree() -> None:
+    """Installing one after the other changes no version."""
+    host, extras = (
+        dict(LOCKED.findall((ROOT / lock).read_text(encoding="utf-8"))) for lock in LOCKS
+    )
+    assert {name: host[name] for name in extras if name in host} == {
+        name: version for name, version in extras.items() if name in host
+    }
