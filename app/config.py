@@ -34,7 +34,7 @@ _REASONS: Final = {
 
 DEFAULT_MAX_BATCH: Final = 8
 """Requests that run together where that pays; wider batches gain little and delay all answers."""
-DEFAULT_MAX_DELAY_US: Final = 50_000
+DEFAULT_MAX_DELAY_US: Final = 100_000
 """Eight clients of a large model that got their answers together are back within this time; a small
 model's don't wait as long, see `app.serving.batching`."""
 

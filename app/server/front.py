@@ -23,7 +23,7 @@ from app.server.connection import READ_BYTES, Connection, Phase, TransportLimits
 from app.server.counters import TransportCounters
 from app.server.listener import Listener
 from app.server.logs import Event
-from app.server.pacing import Pacing, rest_end
+from app.server.pacing import BODY_REST, HANDSHAKE_REST, Pacing, rest_end
 from app.server.peers import Peer, Peers
 from app.server.request import Request
 from app.server.room import Room
@@ -224,8 +224,9 @@ class Front:
         if peer is None:
             return
         started = self._clock()
+        rest = HANDSHAKE_REST if self._peers.is_shaking(peer) else BODY_REST
         self._serve(peer, EVENT_READ, now)
-        self._pacing.took(started, self._clock())
+        self._pacing.took(started, self._clock(), rest)
 
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + SWEEP_S
@@ -245,7 +246,7 @@ class Front:
                 self.counters.unplaced += 1
                 client.close()
         if self._working:
-            self._listener.pause(rest_end(started, self._clock(), is_busy=True))
+            self._listener.pause(rest_end(started, self._clock(), HANDSHAKE_REST))
 
     def _welcome(self, client: socket.socket, address: tuple[str, int], now: float) -> None:
         try:

@@ -14,14 +14,18 @@ from typing import Final
 from app.server.peers import Peer
 from app.serving.fair import FairQueue
 
-REST: Final = 3
-"""How much longer than a step the rest after it is while there are requests: whatever others send,
-three quarters of the time are left for those that are served."""
+HANDSHAKE_REST: Final = 3
+"""How much longer than a handshake's step the rest after it is while there are requests; the same
+after accepting connections."""
+
+BODY_REST: Final = 1
+"""Likewise for a part of a large body, which is tenfold shorter: others find half of the time, and
+the bodies of requests that run together still come fast enough to."""
 
 
-def rest_end(started: float, ended: float, *, is_busy: bool) -> float:
+def rest_end(started: float, ended: float, rest: int) -> float:
     """Gives the moment at which the next step may begin."""
-    return ended + REST * (ended - started) * is_busy
+    return ended + rest * (ended - started)
 
 
 class Pacing:
@@ -57,9 +61,9 @@ class Pacing:
             self._waiting.done(peer.host)
         return peer
 
-    def took(self, started: float, ended: float) -> None:
+    def took(self, started: float, ended: float, rest: int = HANDSHAKE_REST) -> None:
         """Says how long the step took; the next one rests if there were requests since the last."""
-        self._due = rest_end(started, ended, is_busy=self._is_busy)
+        self._due = rest_end(started, ended, rest * self._is_busy)
         self._is_busy = False
 
     def patience_s(self, now: float) -> float | None:

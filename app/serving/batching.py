@@ -5,9 +5,9 @@ requests that go together, runs them and gives every other worker its result;
 then the one leads whose request is next. Only threads that have something to do
 are woken: on a small model a needless switch of threads takes as long as a
 partition. While a batch runs, the next one gathers by itself. The
-leader waits for more only while there is company, that is when the batch before
-had more than one request, and for a small part of what that one took: a client
-that is alone never waits.
+leader waits for more only until as many are together as there were at the end of
+the batch before, run or waiting, and for a small part of what that one took: a
+client that is alone never waits.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from app.serving.job import Job
 LOOK_S: Final = 0.05
 """How often a waiting request is asked whether its client is there and it has time left."""
 
-PATIENCE: Final = 20
+PATIENCE: Final = 10
 """Waiting for company takes no more than this part of what the batch before ran: clients that got
 their answers together need as long to send the next requests, the longer the larger they are."""
 
@@ -83,7 +83,7 @@ class Batcher:
         self._lock = threading.Lock()
         self._leader: Job | None = None
         self._gathers = False
-        self._has_company = False
+        self._expected = 1
         self._ran_ns = 0
         self._ended_ns = 0
 
@@ -151,7 +151,7 @@ class Batcher:
         return batch
 
     def _patience_ns(self, batch: Sequence[Job]) -> int:
-        if not batch or not self._has_company:
+        if not batch or len(batch) >= self._expected:
             return 0
         delay_ns = min(self._max_delay_ns, self._ran_ns // PATIENCE)
         began_ns = max(batch[0].arrived_ns, self._ended_ns)
@@ -180,7 +180,7 @@ class Batcher:
                 self._queue.done(job.tenant)
                 _wake(job)
             self._leader = None
-            self._has_company = len(batch) > 1
+            self._expected = len(batch) + len(self._queue)
             self._ran_ns, self._ended_ns = ended_ns - started_ns, ended_ns
         if batch:
             self._ran(batch)

@@ -78,7 +78,7 @@ def test_a_model_from_the_bundle_folder(tmp_path: Path) -> None:
     assert config.bundle_folder == tmp_path / "host"
     assert config.models[0].bundle is None
     assert not config.models[0].tensor_batch, "exact unless asked otherwise"
-    assert (config.max_batch, config.max_delay_us) == (8, 50_000)
+    assert (config.max_batch, config.max_delay_us) == (8, 100_000)
     asked = {"models": model(tensor_batch=True), "max_batch": 1, "max_delay_us": 0}
     config = read(tmp_path, asked)
     assert (config.models[0].tensor_batch, config.max_batch, config.max_delay_us) == (True, 1, 0)

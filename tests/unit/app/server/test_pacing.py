@@ -6,7 +6,7 @@ import socket
 from typing import cast
 
 from app.server.connection import Connection
-from app.server.pacing import REST, Pacing
+from app.server.pacing import HANDSHAKE_REST, Pacing
 from app.server.peers import Peer
 
 
@@ -35,7 +35,7 @@ def test_while_there_are_requests_a_step_is_followed_by_a_rest() -> None:
     assert found.patience_s(10.0) == 0.0
     assert found.take(10.0, is_busy=True) is peers[0]
     found.took(10.0, 10.5)
-    due = 10.5 + 0.5 * REST
+    due = 10.5 + 0.5 * HANDSHAKE_REST
     assert found.patience_s(11.0) == due - 11.0
     assert found.take(due - 0.01, is_busy=False) is None
     assert found.take(due, is_busy=False) is peers[1]
@@ -71,3 +71,11 @@ def test_there_are_only_so_many_places() -> None:
     found = Pacing(1)
     assert found.add(peer("a"))
     assert not found.add(peer("a"))
+
+
+def test_a_shorter_rest_may_be_asked_for() -> None:
+    found, peers = waiting("aa")
+    assert found.take(10.0, is_busy=True) is peers[0]
+    found.took(10.0, 10.5, rest=1)
+    assert found.take(10.9, is_busy=True) is None
+    assert found.take(11.0, is_busy=True) is peers[1]

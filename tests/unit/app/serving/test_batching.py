@@ -28,7 +28,7 @@ class Recorded:
         batches: the tenants of each.
         gate: what runs pass through.
         alike: what decides which requests fit together.
-        took_ns: what a run takes, on `clock_ns`.
+        took_ns: what a run of several takes, on `clock_ns`.
     """
 
     most: int = 4
@@ -52,7 +52,7 @@ class Recorded:
         self.batches.append([job.tenant for job in batch])
         if self.gate is not None:
             self.gate.pass_through()
-        self.later_ns += self.took_ns
+        self.later_ns += self.took_ns * (len(batch) > 1)
         self.inside -= 1
         if self.error is not None:
             raise self.error
@@ -148,6 +148,16 @@ def test_in_company_the_leader_waits_until_the_batch_is_full() -> None:
         asked = [crowd.ask(who, batcher, name) for name in "cd"]
         assert [each.result(WATCHDOG_S) for each in asked] == ["c", "d"]
     assert sorted(together.batches[-1]) == ["c", "d"], "neither ran alone, an hour wasn't over"
+
+
+def test_nobody_waits_for_more_than_there_were() -> None:
+    together = Recorded(most=8, took_ns=PATIENCE * HOUR_NS)
+    batcher = Batcher(together, HOUR_NS, clock_ns=together.clock_ns)
+    with Crowd() as crowd:
+        behind_one(together, "ab", batcher, crowd)
+        asked = [crowd.ask(who, batcher, name) for name in "cd"]
+        assert [each.result(WATCHDOG_S) for each in asked] == ["c", "d"]
+    assert sorted(together.batches[-1]) == ["c", "d"]
 
 
 def test_patience_is_a_small_part_of_what_a_batch_takes() -> None:
