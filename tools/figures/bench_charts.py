@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogFormatter, NullLocator
 
 from tools.figures.style import COLOURS, GREY, cycle, figure, panels
 
@@ -249,6 +249,7 @@ def _scale(axes: Axes, x_scale: Scale, y_scale: Scale, places: Sequence[float]) 
     if y_scale.logarithmic:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     else:
         axes.set_ylim(0, y_scale.end)
 
