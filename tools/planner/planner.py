@@ -199,7 +199,7 @@ class _Assembly:
 def _no_feasible_plan(
     live: Liveness, lock_step: int, least_bytes: int, budget_bytes: int
 ) -> NoFeasiblePlanError:
-    """Names the operator that needs most, and the smallest budget that would do for the model."""
+    """Names the operator that needs most, and a budget that would do for the model."""
     stretches = live.stretches()
     working = {
         (start, stop): batch_bytes(
