@@ -1,15 +1,29 @@
-"""gzip and deflate bodies. What comes in is inflated up to a bound, whatever it claims to be."""
+"""gzip and deflate bodies. What comes in is inflated up to a bound, whatever it claims to be.
+
+What becomes large is only counted at first, and inflated again into one buffer
+of the right size. So a bomb takes no memory, and no megabytes are copied
+together: that and asking the kernel for them would stop every other thread of
+the interpreter for longer than the counting takes one.
+"""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from app.errors import InputError, PayloadTooLargeError, UnsupportedMediaError
+from app.limits import KIB, MIB
 
 ENCODINGS: Final[Mapping[str, int]] = {"gzip": 16 + zlib.MAX_WBITS, "deflate": zlib.MAX_WBITS}
 """Content codings and zlib's name of their format; RFC 9110 §8.4.1.2: deflate has a zlib header."""
+
+_READ_BYTES: Final = 16 * KIB
+_STEP_BYTES: Final = 64 * KIB
+"""What is inflated at a time: the C library has that much without asking the kernel."""
+
+_KEPT_BYTES: Final = 4 * MIB
+"""Most that is kept while it is counted: a JSON body, or a picture's tensor."""
 
 _LEVEL: Final = 1
 """Tensors hardly shrink further at higher levels, which take many times as long."""
@@ -35,18 +49,42 @@ def inflate(raw: bytes, encoding: str, most_bytes: int) -> bytes:
         raise UnsupportedMediaError(
             f"Content-Encoding: expected gzip, deflate or identity, got {encoding[:40]!r}"
         )
-    stream = zlib.decompressobj(ENCODINGS[name])
     try:
-        found = stream.decompress(raw, most_bytes + 1)
+        return _inflate(memoryview(raw), name, most_bytes)
     except zlib.error as error:
         raise InputError(f"the body isn't {name}, or is broken") from error
-    if len(found) > most_bytes:
-        raise PayloadTooLargeError(f"the body inflates to more than {most_bytes} bytes")
+
+
+def _inflate(raw: memoryview, name: str, most_bytes: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    for piece in _pieces(raw, name):
+        size += len(piece)
+        if size > most_bytes:
+            raise PayloadTooLargeError(f"the body inflates to more than {most_bytes} bytes")
+        if size > _KEPT_BYTES:
+            pieces.clear()
+        else:
+            pieces.append(piece)
+    if size > _KEPT_BYTES:
+        return zlib.decompress(raw, ENCODINGS[name], size)
+    return b"".join(pieces)
+
+
+def _pieces(raw: memoryview, name: str) -> Iterator[bytes]:
+    """Inflates a whole body a little at a time."""
+    stream = zlib.decompressobj(ENCODINGS[name])
+    taken = 0
+    while taken < len(raw) and not stream.eof:
+        rest: bytes | memoryview = raw[taken : taken + _READ_BYTES]
+        taken += len(rest)
+        while rest:
+            yield stream.decompress(rest, _STEP_BYTES)
+            rest = stream.unconsumed_tail
     if not stream.eof:
         raise InputError(f"the {name} body is cut off")
-    if stream.unused_data:
-        raise InputError(f"{len(stream.unused_data)} bytes follow the {name} body")
-    return found
+    if following := len(raw) - taken + len(stream.unused_data):
+        raise InputError(f"{following} bytes follow the {name} body")
 
 
 def deflate(chunks: Iterable[bytes | memoryview], encoding: str) -> bytes:
