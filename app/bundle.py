@@ -13,7 +13,6 @@ A failure of 1, 2, 4, 5 or an old version is one `BundleIntegrityError`.
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from numpy.typing import NDArray
 from app.card import ModelCard, read_card
 from app.errors import BundleFormatError, BundleIntegrityError
 from app.fields import FieldError, Fields, parse_json
+from app.files import BundleFiles, read_into
 from app.loading import Load
 from app.manifest import (
     MAX_MANIFEST_BYTES,
@@ -106,6 +106,7 @@ class BundleReader:
         self._model_key = model_key
         chunk_bytes = manifest.chunk_bytes + TAG_BYTES
         self._scratch = [np.empty(chunk_bytes, dtype=np.uint8) for _ in range(lanes)]
+        self._files = BundleFiles(folder)
         self._places: dict[ObjectName, _Place] = {}
 
     @property
@@ -223,12 +224,12 @@ class BundleReader:
     def _object(self, name: ObjectName, into: NDArray[np.uint8]) -> _EncryptedObject:
         place = self._places.get(name) or self._places.setdefault(name, self._place(name, into))
         chunks = _Chunks(self.manifest.chunk_bytes, place.bound, self._scratch, into)
-        return _EncryptedObject(place, chunks)
+        return _EncryptedObject(self._files, place, chunks)
 
     def _place(self, name: ObjectName, into: NDArray[np.uint8]) -> _Place:
         bound = associated_data(self.manifest.identity, name, into.nbytes)
         derive = partial(object_key, self._model_key, self.manifest.identity.bundle_id, name)
-        return _Place(str(self._folder / name.file), bound, cache(derive))
+        return _Place(name.file, bound, cache(derive))
 
 
 def _complete(load: Load) -> None:
@@ -241,12 +242,12 @@ class _Place:
     """What doesn't change from one load of an object to the next.
 
     Attributes:
-        path: its file.
+        file: the name of its file.
         bound: associated data.
         cipher: gives its key, derived when it is asked for first.
     """
 
-    path: str
+    file: str
     bound: bytes
     cipher: Callable[[], AESGCM]
 
@@ -278,7 +279,8 @@ class _Chunks:
     def decrypt(self, file: int, cipher: AESGCM, chunk: int, lane: int) -> None:
         plain = self.into[chunk * self.chunk_bytes : (chunk + 1) * self.chunk_bytes]
         ciphertext = self.scratch[lane][: plain.nbytes + TAG_BYTES]
-        if not _read_into(file, ciphertext, chunk * (self.chunk_bytes + TAG_BYTES)):
+        offset = chunk * (self.chunk_bytes + TAG_BYTES)
+        if not read_into(file, ciphertext, offset, to_end=chunk == self.count - 1):
             raise InvalidTag
         cipher.decrypt_into(chunk_nonce(chunk), ciphertext.data, self.bound, plain.data)
 
@@ -286,7 +288,8 @@ class _Chunks:
 class _EncryptedObject:
     """One object on its way into a buffer; its chunks are the pieces of the load."""
 
-    def __init__(self, place: _Place, chunks: _Chunks) -> None:
+    def __init__(self, files: BundleFiles, place: _Place, chunks: _Chunks) -> None:
+        self._files = files
         self._place = place
         self._chunks = chunks
         self._opening = threading.Lock()
@@ -305,31 +308,20 @@ class _EncryptedObject:
 
     def close(self, *, complete: bool) -> None:
         if self._opened is not None:
-            os.close(self._opened[0])
+            self._files.give_back(self._place.file, self._opened[0], keep=complete)
             self._opened = None
         if not complete:
             self._chunks.into[:] = 0
 
     def _open(self) -> tuple[int, AESGCM]:
-        """Opens the file and derives its key when the first piece is asked for."""
+        """Takes the file and derives its key when the first piece is asked for."""
         with self._opening:
             if self._opened is None:
-                file = os.open(self._place.path, os.O_RDONLY | os.O_CLOEXEC)
-                self._opened = file, self._place.cipher()
-                if os.fstat(file).st_size != self._chunks.file_bytes:
+                file = self._files.take(self._place.file, self._chunks.file_bytes)
+                if file is None:
                     raise InvalidTag
+                self._opened = file, self._place.cipher()
             return self._opened
-
-
-def _read_into(file: int, buffer: NDArray[np.uint8], offset: int) -> bool:
-    """Fills a buffer from a place in a file; False when the file ends before."""
-    done = 0
-    while done < buffer.nbytes:
-        count = os.preadv(file, [buffer[done:].data], offset + done)
-        if not count:
-            return False
-        done += count
-    return True
 
 
 def _read_bounded(path: Path, most: int) -> bytes:

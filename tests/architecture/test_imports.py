@@ -12,7 +12,7 @@ from tests.architecture.imports import ROOT, imports, inner_imports, modules, ou
 
 ROWS: Final = (
     ("app", "app.cpu", "app.errors", "app.limits", "app.fields", "app.runtime", "app.loading"),
-    ("app.tensors", "app.schedule", "app.ledger", "app.batch"),
+    ("app.files", "app.tensors", "app.schedule", "app.ledger", "app.batch"),
     ("app.objects", "app.card"),
     ("app.manifest",),
     ("app.bundle", "app.keys", "app.engine", "app.stream", "app.config", "app.pictures"),
