@@ -12,7 +12,7 @@ loading them. One slot means that loading and running alternate.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,7 +23,7 @@ LOAD_NS_PER_BYTE: Final = 0.16
 """Reading from the page cache and decrypting in one thread: 6 GB/s, as measured."""
 
 LANES: Final = 2
-"""Threads that may work on one load: the loader's, and the one that waits for the weights."""
+"""Most threads that work on one load: the loader's, and the one that waits for the weights."""
 
 TWO_THREADS: Final = 1.6
 """How much faster two threads load: memory, not computing, is what they share."""
@@ -33,6 +33,15 @@ HAND_OVER_BYTES: Final = 512 * 1024
 
 LOAD_OVERHEAD_NS: Final = 60_000
 """Opening a file, deriving a key, waking the loader."""
+
+
+def lanes(weights_bytes: Iterable[int]) -> int:
+    """Gives how many threads load a model's weights.
+
+    Args:
+        weights_bytes: of every partition.
+    """
+    return LANES if max(weights_bytes, default=0) >= HAND_OVER_BYTES else 1
 
 
 @dataclass(frozen=True, slots=True)

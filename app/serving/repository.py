@@ -24,7 +24,7 @@ from app.limits import MAX_BUNDLES
 from app.manifest import Manifest
 from app.objects import Identity
 from app.runner import Runner
-from app.schedule import LANES
+from app.schedule import lanes
 from app.serving.models import Opened, Scan, Verified
 from app.serving.shares import Needs, needs_of
 from app.serving.together import LockStep, Rows, best_width, can_join
@@ -107,7 +107,8 @@ class FolderBundle:
 
     def _reader(self) -> BundleReader:
         model_key = self._keys.model_key(self.identity.model_id)
-        return BundleReader(self._folder, self._manifest, model_key, lanes=LANES)
+        loading = lanes(each.weights_bytes for each in self._manifest.partitions)
+        return BundleReader(self._folder, self._manifest, model_key, lanes=loading)
 
     def _check_fit(self) -> None:
         manifest = self._manifest

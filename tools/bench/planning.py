@@ -12,7 +12,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from app.objects import TAG_BYTES
 from tools.errors import NoFeasiblePlanError
 from tools.planner.plan import Plan
 from tools.planner.planner import plan_for_budget
@@ -101,4 +100,4 @@ def _row(name: str, path: Path, budget_bytes: int, optimization: str) -> Plannin
 def _other_bytes(plan: Plan) -> int:
     structures = sum(each.session_bytes for each in plan.partitions)
     working = max(each.boundary_bytes + each.activation_bytes for each in plan.partitions)
-    return structures + working + plan.chunk_bytes + TAG_BYTES
+    return structures + working + plan.scratch_bytes

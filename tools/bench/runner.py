@@ -27,7 +27,7 @@ from app.bundle import BundleReader, read_manifest
 from app.engine import OrtEngine, WholeModel
 from app.objects import KEY_BYTES
 from app.runner import Runner, RunResult
-from app.schedule import LANES
+from app.schedule import LANES, lanes
 from app.tensors import Array, TensorSpec, aligned_buffer
 from tools.bench.children import Tell, call_in_child
 from tools.bench.interleaved import Timings, measure
@@ -152,8 +152,8 @@ def measure_speed(case: Case) -> Speed:
         decrypted_bytes=sum(each.weights_bytes for each in results[-1].timings),
         wait_s=sum(each.wait_ns for each in results[-1].timings) / 1e9,
         run_s=sum(each.run_ns for each in results[-1].timings) / 1e9,
-        one_thread_rate=decrypting_rate(open_bundle(case.bundle), 1),
-        two_threads_rate=decrypting_rate(open_bundle(case.bundle), LANES),
+        one_thread_rate=decrypting_rate(open_bundle(case.bundle, 1), 1),
+        two_threads_rate=decrypting_rate(open_bundle(case.bundle, LANES), LANES),
     )
 
 
@@ -228,11 +228,17 @@ def _peak() -> Iterator[list[int]]:
         sampler.join()
 
 
-def open_bundle(bundle: Path) -> BundleReader:
-    """Opens a bundle with the keys beside it."""
+def open_bundle(bundle: Path, loading: int | None = None) -> BundleReader:
+    """Opens a bundle with the keys beside it.
+
+    Args:
+        bundle: its folder.
+        loading: threads that load its weights; as many as its schedule says if None.
+    """
     owner = Ed25519PublicKey.from_public_bytes((bundle / "bench.pub").read_bytes())
     manifest = read_manifest(bundle, owner, minimum_version=1)
-    return BundleReader(bundle, manifest, (bundle / "bench.key").read_bytes(), lanes=LANES)
+    loading = loading or lanes(each.weights_bytes for each in manifest.partitions)
+    return BundleReader(bundle, manifest, (bundle / "bench.key").read_bytes(), lanes=loading)
 
 
 def open_runner(folder: ModelFolder, case: Case) -> Runner:

@@ -21,7 +21,7 @@ from app.engine import OrtEngine
 from app.loading import Load
 from app.manifest import PartitionLayout
 from app.runner import Runner
-from app.schedule import LANES
+from app.schedule import lanes
 from app.tensors import Array
 from tools.accuracy.readers import RecordingEngine
 from tools.bench.memory import resident_bytes
@@ -62,7 +62,8 @@ class Subject:
         """Opens the bundle as the appliance does."""
         owner = Ed25519PublicKey.from_public_bytes(self.owner)
         manifest = read_manifest(self.bundle, owner, minimum_version=1)
-        return BundleReader(self.bundle, manifest, self.model_key, lanes=LANES)
+        loading = lanes(each.weights_bytes for each in manifest.partitions)
+        return BundleReader(self.bundle, manifest, self.model_key, lanes=loading)
 
     def requests(self) -> list[dict[str, Array]]:
         """Makes the requests of one batch, of the size that was planned."""

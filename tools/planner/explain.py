@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.objects import TAG_BYTES
-from app.schedule import LANES, Schedule, Stage, batch_bytes, make_schedule, waits_ns
+from app.schedule import Schedule, Stage, batch_bytes, make_schedule, waits_ns
 from tools.planner.cost import ENGINE_BYTES, thread_bytes
 from tools.planner.plan import Partition, Plan
 
@@ -102,7 +101,7 @@ def explain(plan: Plan) -> Explanation:
 def alone_bytes(plan: Plan, partition: Partition) -> int:
     """Predicts how far a process grows that runs one partition; its inputs are there before."""
     first = thread_bytes(plan.threads) + ENGINE_BYTES if partition.index else 0
-    structure_bytes = first + partition.session_bytes + _chunks_bytes(plan)
+    structure_bytes = first + partition.session_bytes + plan.scratch_bytes
     return structure_bytes + partition.weights_bytes + partition.fresh_bytes
 
 
@@ -121,8 +120,4 @@ def _stages(plan: Plan) -> list[Stage]:
 
 
 def _fixed_bytes(plan: Plan) -> int:
-    return _chunks_bytes(plan) + sum(each.session_bytes for each in plan.partitions)
-
-
-def _chunks_bytes(plan: Plan) -> int:
-    return LANES * (plan.chunk_bytes + TAG_BYTES)
+    return plan.scratch_bytes + sum(each.session_bytes for each in plan.partitions)

@@ -17,6 +17,8 @@ from app.manifest import (
     MAX_VALUES,
     OPTIMIZATIONS,
 )
+from app.objects import TAG_BYTES
+from app.schedule import lanes
 from app.tensors import TensorSpec, read_spec
 from tools.errors import ModelError
 
@@ -116,8 +118,8 @@ class Plan:
         budget_bytes: what the plan was made for.
         peak_bytes: predicted peak over the whole run.
         request_ns: predicted time of a batch; only ratios matter.
-        chunk_bytes: plaintext bytes of an encrypted chunk, the reader's own memory.
-        threads: that a run was planned for; each decrypts with a chunk of its own.
+        chunk_bytes: plaintext bytes of an encrypted chunk.
+        threads: that a run was planned for.
         overlap: whether weights load while a partition runs.
         lock_step: requests of one batch.
         dimensions: sizes that symbolic dimensions were planned with.
@@ -144,6 +146,12 @@ class Plan:
     outputs: tuple[TensorSpec, ...]
     partitions: tuple[Partition, ...]
     measured_bytes: int | None = None
+
+    @property
+    def scratch_bytes(self) -> int:
+        """The reader's own memory: a chunk and its tag for every thread that loads weights."""
+        loading = lanes(each.weights_bytes for each in self.partitions)
+        return loading * (self.chunk_bytes + TAG_BYTES)
 
     def to_text(self) -> str:
         """Gives plan.json's text: the same plan is always the same bytes."""

@@ -10,7 +10,7 @@ from typing import Final
 from app.cpu import ANY
 from app.limits import KIB, MIB
 from app.objects import TAG_BYTES
-from app.schedule import LANES, Stage, batch_bytes, make_schedule
+from app.schedule import LANES, Stage, batch_bytes, lanes, make_schedule
 from tools.errors import NoFeasiblePlanError
 from tools.planner.cost import (
     PARTITION_NS,
@@ -29,6 +29,10 @@ from tools.planner.reasons import with_count, with_reasons
 from tools.planner.summary import GraphSummary
 
 OBJECTIVES: Final = ("time", "partitions")
+
+_PAGE_BYTES: Final = 4 * KIB
+_LEAST_CHUNK_BYTES: Final = 16 * KIB
+_MOST_CHUNK_BYTES: Final = 512 * KIB
 
 
 def plan_for_budget(
@@ -59,14 +63,14 @@ def plan_for_budget(
     """
     live = Liveness(graph.for_threads(threads))
     options = Options(live, threads, lock_step, places(graph, isolated))
-    room_bytes = budget_bytes - LANES * _chunk_reserve(budget_bytes)
+    room_bytes = budget_bytes - _scratch_reserve(budget_bytes)
     if objective == "time":
         cuts = options.fastest(room_bytes, overlap=overlap)
     else:
         cuts = options.fewest(room_bytes)
     if cuts is None:
         raise _no_feasible_plan(live, lock_step, options.least_bytes(), budget_bytes)
-    chunk_bytes = chunk_size(budget_bytes)
+    chunk_bytes = chunk_size(budget_bytes, _weights(live, cuts))
     plan = _Assembly(live, cuts, chunk_bytes, overlap, threads, lock_step).plan(budget_bytes)
     return with_reasons(plan, live, options, room_bytes, overlap=overlap)
 
@@ -96,18 +100,35 @@ def plan_for_count(
     live = Liveness(graph.for_threads(threads))
     cuts = counted_cuts(live, count)
     without_chunks = _Assembly(live, cuts, 0, overlap, threads, lock_step).plan(None)
-    chunk_bytes = chunk_size(without_chunks.budget_bytes)
+    chunk_bytes = chunk_size(without_chunks.budget_bytes, _weights(live, cuts))
     return with_count(_Assembly(live, cuts, chunk_bytes, overlap, threads, lock_step).plan(None))
 
 
-def chunk_size(budget_bytes: int) -> int:
-    """Gives the chunk size: 512 KiB stay in a core's cache, a small budget affords less."""
-    return 1 << ((_chunk_reserve(budget_bytes) - TAG_BYTES).bit_length() - 1)
+def chunk_size(budget_bytes: int, weights_bytes: Sequence[int]) -> int:
+    """Gives the plaintext bytes of a chunk: as large as a core's cache and the budget allow.
+
+    Every read and every decryption is a moment in which another thread takes the interpreter, so
+    the fewer the better.
+
+    Args:
+        budget_bytes: bound on all model memory.
+        weights_bytes: of every partition.
+    """
+    share = _scratch_reserve(budget_bytes) // lanes(weights_bytes) - TAG_BYTES
+    most = min(_MOST_CHUNK_BYTES, share) // _PAGE_BYTES * _PAGE_BYTES
+    largest = max(*weights_bytes, _LEAST_CHUNK_BYTES)
+    chunks = -(-largest // most)
+    return -(-largest // chunks // _PAGE_BYTES) * _PAGE_BYTES
 
 
-def _chunk_reserve(budget_bytes: int) -> int:
-    """A chunk and its tag: a 32nd of the budget, so that the rest never shrinks as it grows."""
-    return max(16 * KIB, min(512 * KIB, budget_bytes // 32)) + TAG_BYTES
+def _scratch_reserve(budget_bytes: int) -> int:
+    """A chunk and its tag for every thread: a 16th, so that the rest never shrinks as it grows."""
+    chunks = max(LANES * _LEAST_CHUNK_BYTES, min(LANES * _MOST_CHUNK_BYTES, budget_bytes // 16))
+    return chunks + LANES * TAG_BYTES
+
+
+def _weights(live: Liveness, cuts: Sequence[int]) -> list[int]:
+    return [live.weights_bytes(start, stop) for start, stop in pairwise(cuts)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +159,8 @@ class _Assembly:
             for each in partitions
         ]
         working = max(stage.working_bytes for stage in stages)
-        fixed = LANES * (self.chunk_bytes + TAG_BYTES)
+        loading = lanes(each.weights_bytes for each in partitions)
+        fixed = loading * (self.chunk_bytes + TAG_BYTES)
         fixed += sum(each.session_bytes for each in partitions)
         heaviest = max(stage.weights_bytes for stage in stages)
         budget = budget_bytes or fixed + working + heaviest
@@ -214,7 +236,7 @@ def _no_feasible_plan(
     node = max(range(start, stop), key=lambda index: live.weights_bytes(index, index + 1))
     required = least_bytes
     # The chunk grows with the budget, far slower than it.
-    while (more := least_bytes + LANES * _chunk_reserve(required)) > required:
+    while (more := least_bytes + _scratch_reserve(required)) > required:
         required = _readable(more)
     name = live.graph.nodes[node].name
     return NoFeasiblePlanError(name, required, budget_bytes, live.graph.untiled.get(name, ""))

@@ -7,9 +7,9 @@ from dataclasses import replace
 import pytest
 
 from app.errors import InputError
-from app.limits import MIB
+from app.limits import KIB, MIB
 from app.objects import TAG_BYTES
-from app.schedule import LANES
+from app.schedule import HAND_OVER_BYTES, lanes
 from app.tensors import TensorSpec
 from tests.unit.tools.planner.graphs import GRAPH, chain
 from tools.errors import NoFeasiblePlanError
@@ -19,16 +19,12 @@ from tools.planner.planner import OBJECTIVES, chunk_size, plan_for_budget, plan_
 from tools.sizes import parse_size
 
 CHUNK = 16 * 1024 + TAG_BYTES
-"""The reader's own memory at the budgets used here."""
+"""The reader's own memory where weights are small."""
 
 
 def structures(nodes: int, partitions: int) -> int:
     """The predicted size of all resident structures, for one thread."""
     return ENGINE_BYTES + thread_bytes(1) + partitions * SESSION_BYTES + nodes * SESSION_NODE_BYTES
-
-
-def chunks_and_tags(budget_bytes: int) -> int:
-    return LANES * (chunk_size(budget_bytes) + TAG_BYTES)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -38,7 +34,7 @@ def test_what_fits_is_not_cut_and_everything_stays_in_memory(objective: str) -> 
     assert (partition.start, partition.stop) == (0, 4)
     assert (partition.boundary_bytes, partition.activation_bytes) == (11, 110_200)
     working = partition.boundary_bytes + partition.activation_bytes
-    assert plan.peak_bytes == chunks_and_tags(4 << 20) + structures(4, 1) + 192 + working
+    assert plan.peak_bytes == CHUNK + structures(4, 1) + 192 + working
     assert plan.request_ns == partition.run_ns, "nothing is loaded"
 
 
@@ -47,7 +43,7 @@ def test_fewest_partitions_and_among_those_the_smallest_boundary() -> None:
     graph = chain([64_000] * 4, value_bytes=500)
     narrow = {**graph.values, "v2": TensorSpec("v2", "uint8", ("n", 1))}
     needed = structures(4, 2) + 3 * 64_000 + 2000
-    budget = needed * 16 // 15 + 1000  # two chunks of a 32nd each
+    budget = needed * 16 // 15 + 1000  # a 16th for chunks
     plan = plan_for_budget(replace(graph, values=narrow), budget, objective="partitions")
     assert [(p.start, p.stop) for p in plan.partitions] == [(0, 2), (2, 4)]
 
@@ -147,11 +143,26 @@ def test_nodes_that_belong_together_are_refused_together(objective: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("budget", "size"),
-    [(1, 16 << 10), (85 << 20, 512 << 10), (1 << 40, 512 << 10), (3 << 20, 64 << 10)],
+    ("budget", "weights", "size"),
+    [
+        (1, [100], 16 * KIB),
+        (1, [100 * MIB], 16 * KIB),
+        (85 * MIB, [100 * MIB], 512 * KIB),
+        (1 << 40, [100, 100 * MIB], 512 * KIB),
+        (3 * MIB, [2 * MIB, 7], 96 * KIB),
+        (3 * MIB, [8, 300 * KIB], 152 * KIB),  # all of the 16th is one thread's: half at a time
+        (85 * MIB, [300 * KIB, 9], 300 * KIB),
+    ],
 )
-def test_chunk(budget: int, size: int) -> None:
-    assert chunk_size(budget) == size
+def test_chunk(budget: int, weights: list[int], size: int) -> None:
+    assert chunk_size(budget, weights) == size
+
+
+@pytest.mark.parametrize("budget", [1, 3 * MIB, 9 * MIB, 85 * MIB])
+@pytest.mark.parametrize("weights", [1, 20_000, 500_000, HAND_OVER_BYTES, 10_000_000])
+def test_chunks_of_all_threads_stay_within_a_sixteenth(budget: int, weights: int) -> None:
+    scratch = lanes([weights]) * chunk_size(budget, [weights])
+    assert scratch <= max(2 * 16 * KIB, budget // 16)
 
 
 def test_every_partition_has_a_structure_and_the_first_the_engine() -> None:
