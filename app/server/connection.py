@@ -14,54 +14,28 @@ import enum
 import math
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from io import BytesIO
 from typing import Final
 
-from app import limits as default
 from app.access.admission import Gate, Refusal
+from app.limits import KIB
 from app.server.counters import TransportCounters
 from app.server.framing import CONTINUE, PLAIN_HTTP, FramingError, Head, error_answer, scan
 from app.server.request import Request
 from app.server.room import Room, Share
 from app.server.tls.channel import Channel, ChannelState, TlsError
+from app.server.transport import READ_BYTES, STEP_BYTES, TransportLimits
 
-READ_BYTES: Final = 64 * default.KIB
-"""Most ciphertext taken from a socket at a time."""
-
-_SEND_BYTES: Final = 128 * default.KIB
+_SEND_BYTES: Final = 128 * KIB
 """Ciphertext made ahead of the socket: enough to keep it busy, little per slow client."""
 
-_BODY_STEP_BYTES: Final = READ_BYTES + 16 * default.KIB
+_BODY_STEP_BYTES: Final = READ_BYTES + 16 * KIB
 """Most plaintext of one read: what was read, and a record that was completed by it."""
 
-_JOIN_BYTES: Final = 16 * default.KIB
+_JOIN_BYTES: Final = 16 * KIB
 """Answers up to one TLS record are joined, so that head and body share it."""
 
 _RETRY_AFTER_S: Final = 1
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TransportLimits:
-    """The limits that the transport keeps: those of `app.limits`; tests use smaller ones."""
-
-    max_head_bytes: int = default.MAX_HEAD_BYTES
-    max_body_bytes: int = default.MAX_BODY_BYTES
-    max_buffered_bytes: int = default.MAX_BUFFERED_BYTES
-    max_connections: int = default.MAX_CONNECTIONS
-    max_connections_per_address: int = default.MAX_CONNECTIONS_PER_ADDRESS
-    max_handshakes: int = default.MAX_HANDSHAKES
-    max_queued_requests: int = default.MAX_QUEUED_REQUESTS
-    max_skipped_bytes: int = default.MAX_SKIPPED_BYTES
-    max_queued_per_tenant: int = default.MAX_QUEUED_PER_TENANT
-    min_body_bytes_per_s: int = default.MIN_BODY_BYTES_PER_S
-    handshake_timeout_s: float = default.HANDSHAKE_TIMEOUT_S
-    head_timeout_s: float = default.HEAD_TIMEOUT_S
-    body_timeout_s: float = default.BODY_TIMEOUT_S
-    response_timeout_s: float = default.RESPONSE_TIMEOUT_S
-    keep_alive_s: float = default.KEEP_ALIVE_S
-    shutdown_timeout_s: float = default.SHUTDOWN_TIMEOUT_S
-    linger_s: float = default.LINGER_S
 
 
 class Phase(enum.Enum):
@@ -137,9 +111,9 @@ class Connection:
 
     @property
     def is_bulky(self) -> bool:
-        """Whether more of a body is missing than one read brings."""
+        """Whether more of a body is missing than one step brings."""
         request = self._request if self.phase is Phase.BODY else None
-        return request is not None and request.missing_bytes > READ_BYTES
+        return request is not None and request.missing_bytes > STEP_BYTES
 
     def outgoing(self) -> memoryview:
         """Gives ciphertext for the socket, encrypting more of the answer when none is left."""

@@ -19,7 +19,7 @@ from typing import Final
 
 from app.access.admission import Gate
 from app.server import logs
-from app.server.connection import READ_BYTES, Connection, Phase, TransportLimits
+from app.server.connection import Connection, Phase
 from app.server.counters import TransportCounters
 from app.server.listener import Listener
 from app.server.logs import Event
@@ -28,6 +28,7 @@ from app.server.peers import Peer, Peers
 from app.server.request import Request
 from app.server.room import Room
 from app.server.tls.channel import Channel
+from app.server.transport import READ_BYTES, STEP_BYTES, TransportLimits
 from app.server.waker import Waker
 
 SWEEP_S: Final = 0.25
@@ -225,7 +226,7 @@ class Front:
             return
         started = self._clock()
         rest = HANDSHAKE_REST if self._peers.is_shaking(peer) else BODY_REST
-        self._serve(peer, EVENT_READ, now)
+        self._serve(peer, EVENT_READ, now, STEP_BYTES if self._working else READ_BYTES)
         self._pacing.took(started, self._clock(), rest)
 
     def _sweep(self, now: float) -> None:
@@ -292,13 +293,13 @@ class Front:
 
     # --- one connection ------------------------------------------------------------------------
 
-    def _serve(self, peer: Peer, mask: int, now: float) -> None:
+    def _serve(self, peer: Peer, mask: int, now: float, most_bytes: int = READ_BYTES) -> None:
         """Reads from a socket that is ready; `_settle` does everything else."""
         if peer not in self._peers:
             return
         if mask & EVENT_READ and peer.connection.wants_read:
             try:
-                ciphertext = peer.socket.recv(READ_BYTES)
+                ciphertext = peer.socket.recv(most_bytes)
             except BlockingIOError:
                 self._watch(peer)  # a handshake that waited for its turn isn't watched
                 return

@@ -35,7 +35,6 @@ from cheroot.workers.threadpool import ThreadPool, WorkerThread
 from app.access.admission import Gate
 from app.errors import ConfigError
 from app.server import logs
-from app.server.connection import TransportLimits
 from app.server.counters import TRANSPORT, TransportCounters
 from app.server.framing import error_answer
 from app.server.front import Clock, Front
@@ -43,6 +42,7 @@ from app.server.logs import Event
 from app.server.request import Request
 from app.server.routes.rights import ADMISSION
 from app.server.tls.channel import Endpoint
+from app.server.transport import TransportLimits
 from app.serving.fair import FairQueue
 from app.serving.queue import RequestQueue
 
@@ -282,13 +282,16 @@ class _Request(HTTPRequest):
         return bool(understood)
 
     def send_headers(self) -> None:
-        status: Any = self.status  # bytes by now, whatever the stub says
-        if not self.server.can_add_keepalive_connection or status.startswith(b"413"):
+        if not self.server.can_add_keepalive_connection:
             self.close_connection = True
-        if not self.close_connection and self.response_protocol == "HTTP/1.1":
+        keeps_open = not self.close_connection and self.response_protocol == "HTTP/1.1"
+        if keeps_open:
+            # With a word of its own cheroot leaves it open after a 413: the body was read whole.
+            self.outheaders.append((b"Connection", b"keep-alive"))
             timeout = f"timeout={self.server.timeout}".encode()
             self.outheaders.append((b"Keep-Alive", timeout))
         super().send_headers()
+        self.close_connection = self.close_connection and not keeps_open
 
     def write(self, chunk: bytes) -> None:
         if self.method != b"HEAD":

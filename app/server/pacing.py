@@ -1,7 +1,7 @@
 """What gives way to requests: handshakes, large bodies, new connections.
 
 A step of a handshake computes for milliseconds and holds the interpreter's lock
-meanwhile; decrypting 64 KiB of a body takes a third of one. Whoever opens
+meanwhile; decrypting a record of a body takes a tenth of one. Whoever opens
 connections or sends large bodies over and over would slow every request down.
 Hence one step at a time, in fair turns between addresses, and while there are
 requests a rest after each.
@@ -19,7 +19,7 @@ HANDSHAKE_REST: Final = 3
 after accepting connections."""
 
 BODY_REST: Final = 1
-"""Likewise for a part of a large body, which is tenfold shorter: others find half of the time, and
+"""Likewise for a part of a large body, which is far shorter: others find half of the time, and
 the bodies of requests that run together still come fast enough to."""
 
 

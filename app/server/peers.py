@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from app.server.connection import Connection, Phase, TransportLimits
+from app.server.connection import Connection, Phase
+from app.server.transport import TransportLimits
 
 _WRITE_TURN_BYTES: Final = 512 * 1024
 """Ciphertext sent to one client per turn, so that a fast one doesn't keep the others waiting."""

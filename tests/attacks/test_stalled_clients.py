@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from app.limits import MAX_HANDSHAKES, MIB
-from app.server.connection import TransportLimits
 from app.server.http import ApplianceServer
+from app.server.transport import TransportLimits
 from tests.attacks.conftest import WORKERS
 from tests.unit.app.server.clients import (
     WATCHDOG_S,

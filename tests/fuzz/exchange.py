@@ -18,12 +18,12 @@ from app.audit import Audit
 from app.runtime import Runtime
 from app.server import http
 from app.server.application import create_application
-from app.server.connection import TransportLimits
 from app.server.counters import TransportCounters
 from app.server.framing import FramingError, Head, error_answer, scan
 from app.server.front import Front
 from app.server.request import Request
 from app.server.room import Share
+from app.server.transport import TransportLimits
 from tests import fakes, served
 
 SERVER_NAME: Final = "cloister"

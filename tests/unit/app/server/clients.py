@@ -26,10 +26,10 @@ from cryptography.x509.oid import NameOID
 
 from app.access.admission import Gate
 from app.server.certificate import ServerIdentity, make_identity
-from app.server.connection import TransportLimits
 from app.server.http import CLIENT_GONE, ApplianceServer
 from app.server.tls.channel import ChannelState, Endpoint, TlsError
 from app.server.tls.libraries import LIBRARIES
+from app.server.transport import TransportLimits
 
 WATCHDOG_S = 20.0
 """No step of a test takes this long; it only turns a hang into a failure."""
@@ -182,7 +182,7 @@ def request_bytes(method: str, path: str, body: bytes = b"", /, **headers: str) 
 
 
 class Application:
-    """WSGI: /echo, /down/BYTES, /environ, /boom, and /wait until `release` is set."""
+    """WSGI: /echo, /down/BYTES, /status/CODE, /environ, /boom, and /wait until `release` is set."""
 
     def __init__(self) -> None:
         self.entered = threading.Semaphore(0)
@@ -195,7 +195,7 @@ class Application:
         self.calls.append(path)
         answer = self._answer(path, environ)
         start_response(
-            "200 OK",
+            path.removeprefix("/status/") + " Said" if path.startswith("/status/") else "200 OK",
             [("Content-Type", "application/json"), ("Content-Length", str(len(answer)))],
         )
         return failing_late(answer) if path == "/late-boom" else [answer]

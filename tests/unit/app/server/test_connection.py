@@ -8,9 +8,10 @@ import math
 import pytest
 
 from app.access.admission import Gate
-from app.server.connection import READ_BYTES, Connection, Phase, TransportLimits
+from app.server.connection import Connection, Phase
 from app.server.request import Request
 from app.server.room import Room
+from app.server.transport import STEP_BYTES, TransportLimits
 from tests.unit.app.server.clients import OPEN, SERVER_NAME, PlainChannel, request_bytes
 
 LIMITS = TransportLimits(
@@ -272,8 +273,8 @@ def test_chunks_are_sent_in_their_order() -> None:
     assert bench.flush() == b"".join(chunks) + b"BYE"
 
 
-def test_a_body_is_bulky_while_more_than_a_read_of_it_is_missing() -> None:
-    size = 3 * READ_BYTES
+def test_a_body_is_bulky_while_more_than_a_step_of_it_is_missing() -> None:
+    size = 3 * STEP_BYTES
     limits = TransportLimits(max_body_bytes=size, max_buffered_bytes=2 * size)
     bench = Bench(limits)
     connection = bench.open()
@@ -282,7 +283,7 @@ def test_a_body_is_bulky_while_more_than_a_read_of_it_is_missing() -> None:
     seen = []
     for _ in range(3):
         seen.append(connection.is_bulky)
-        connection.receive(bytes(READ_BYTES), 0)
+        connection.receive(bytes(STEP_BYTES), 0)
     assert seen == [True, True, False]
     assert connection.phase is Phase.WORKING
     assert not connection.is_bulky

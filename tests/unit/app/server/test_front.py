@@ -10,9 +10,9 @@ import pytest
 
 from app.errors import ConfigError
 from app.limits import HANDSHAKE_TIMEOUT_S
-from app.server.connection import READ_BYTES, TransportLimits
 from app.server.front import Front
 from app.server.http import ApplianceServer
+from app.server.transport import READ_BYTES, TransportLimits
 from tests.unit.app.server.clients import (
     OPEN,
     SERVER_NAME,

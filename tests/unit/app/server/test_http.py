@@ -151,6 +151,18 @@ def test_a_failing_application_gives_500_and_says_nothing(
     assert "secret" not in caplog.text
 
 
+@pytest.mark.parametrize("status", [200, 400, 413, 503])
+def test_an_answer_of_any_status_leaves_the_connection_open(status: int) -> None:
+    """The application has the whole body; what is too large to be read never gets to it."""
+    with serving(Application()) as server, Client(server.address) as client:
+        for _ in range(2):
+            answer = client.ask("POST", f"/status/{status}", b"body")
+            assert answer.status == status
+            assert answer.headers["connection"] == "keep-alive"
+        assert client.ask("POST", f"/status/{status}", b"", Connection="close").status == status
+        assert client.is_closed()
+
+
 @pytest.mark.parametrize(
     ("raw", "status"),
     [

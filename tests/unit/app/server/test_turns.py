@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from app.server.connection import TransportLimits
 from app.server.http import QUEUED_NS
+from app.server.transport import TransportLimits
 from tests.unit.app.server.clients import (
     WATCHDOG_S,
     Application,
