@@ -22,6 +22,7 @@ from app.limits import MAX_WAITING
 from app.runner import RunResult
 from app.serving.fair import FairQueue
 from app.serving.job import Job
+from app.serving.presence import Presence
 
 LOOK_S: Final = 0.05
 """How often a waiting request is asked whether its client is there and it has time left."""
@@ -80,6 +81,7 @@ class Batcher:
         self._clock_ns = clock_ns
         self._ran = ran
         self._queue: FairQueue[Job] = FairQueue(places, places, places)
+        self._presence = Presence(clock_ns)
         self._lock = threading.Lock()
         self._leader: Job | None = None
         self._gathers = False
@@ -103,13 +105,18 @@ class Batcher:
         """
         job.changed = threading.Condition(self._lock)
         with self._lock:
+            self._presence.came(job.tenant)
             self._refuse(self._queue.offer(job, job.tenant, job.priority))
             if self._gathers:
                 _wake(self._leader)
-        while self._wait(job):
+        try:
+            while self._wait(job):
+                with self._lock:
+                    batch = self._gather(job)
+                self._run(batch)
+        finally:
             with self._lock:
-                batch = self._gather(job)
-            self._run(batch)
+                self._presence.left(job.tenant)
         if isinstance(job.outcome, RunResult):
             return job.outcome
         raise job.outcome or BusyError("the request was lost")
@@ -137,7 +144,7 @@ class Batcher:
     def _gather(self, leader: Job) -> list[Job]:
         """Takes what goes together, waiting for more while that may pay."""
         batch: list[Job] = []
-        while len(batch) < self._together.most:
+        while len(batch) < min(self._together.most, self._presence.most_together()):
             job = self._queue.take(lambda each: not batch or self._together.fits(batch, each))
             if job is not None:
                 self._take(job, batch)

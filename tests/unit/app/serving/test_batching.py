@@ -160,6 +160,20 @@ def test_nobody_waits_for_more_than_there_were() -> None:
     assert sorted(together.batches[-1]) == ["c", "d"]
 
 
+def test_a_busy_tenant_makes_no_larger_batches_than_the_others_would() -> None:
+    together = Recorded(most=8)
+    batcher = Batcher(together, 0)
+    with Crowd() as crowd:
+        gate = together.gate = Gate()
+        first = crowd.ask(who, batcher, "quiet")
+        gate.wait()
+        asked = [crowd.ask(who, batcher, "busy") for _ in range(6)]
+        until(lambda: batcher.waiting == 6)
+        gate.opened.set()
+        assert [each.result(WATCHDOG_S) for each in (first, *asked)] == ["quiet"] + ["busy"] * 6
+    assert together.batches == [["quiet"]] + [["busy"]] * 6
+
+
 def test_patience_is_a_small_part_of_what_a_batch_takes() -> None:
     together = Recorded(most=2)
     batcher = Batcher(together, HOUR_NS, clock_ns=together.clock_ns)
