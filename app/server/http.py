@@ -324,10 +324,12 @@ class _MemoryConnection(HTTPConnection):
         self.wfile = _Answer()
         self.requests_seen = 0
         self.submitted_ns = time.perf_counter_ns()
+        self._began_ns = 0
         self.remote_addr, self.remote_port = request.address
 
     def communicate(self) -> bool:
         """Called by a worker; a request that nobody waits for any more isn't looked at."""
+        self._began_ns = time.thread_time_ns()
         return not self.request.abandoned and bool(super().communicate())  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
@@ -341,7 +343,8 @@ class _MemoryConnection(HTTPConnection):
             self.request.body.close()
         if not chunks:
             chunks.append(error_answer(500, "internal error", self.server.server_name))
-        self.server.pool.waiting.done(self.request.tenant)
+        computed_ns = time.thread_time_ns() - self._began_ns
+        self.server.pool.waiting.done(self.request.tenant, computed_ns)
         self.server.front.deliver(self.request, chunks, keep_open)
 
     def _conditional_error(self, req: _Request, response: str) -> None:

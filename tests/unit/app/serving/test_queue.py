@@ -6,7 +6,8 @@ import threading
 from collections.abc import Callable
 
 from app.serving.fair import FairQueue
-from app.serving.queue import RequestQueue
+from app.serving.queue import RequestQueue, Waiting
+from app.serving.rests import MOST_NS, Rests
 from tests.unit.app.serving.worlds import WATCHDOG_S, Crowd, until
 
 
@@ -54,8 +55,10 @@ def test_a_tenant_at_its_limit_waits_until_one_of_its_own_is_done() -> None:
 def test_nobody_is_woken_for_what_nobody_may_take() -> None:
     woken: list[str] = []
 
-    class Watched(FairQueue[str]):
-        def take(self, fits: Callable[[str], bool] = lambda _: True) -> str | None:
+    class Watched(FairQueue[Waiting[str]]):
+        def take(
+            self, fits: Callable[[Waiting[str]], bool] = lambda _: True
+        ) -> Waiting[str] | None:
             woken.append("looked")
             return super().take(fits)
 
@@ -69,6 +72,47 @@ def test_nobody_is_woken_for_what_nobody_may_take() -> None:
         queue.offer("b1", "b")
         assert idle.result(WATCHDOG_S) == "b1"
     assert len(woken) == 3
+
+
+def after_work(queue: RequestQueue[str]) -> None:
+    """Tenant a has computed for long and rests now, as b is here too."""
+    queue.offer("a1", "a")
+    queue.offer("b1", "b")
+    assert queue.get() == "a1"
+    queue.done("a", MOST_NS)
+
+
+def test_a_tenant_that_rests_is_passed_over() -> None:
+    now_ns = [0]
+    queue: RequestQueue[str] = RequestQueue(FairQueue(10, 5, 10), Rests(lambda: now_ns[0]))
+    after_work(queue)
+    queue.offer("a2", "a")
+    queue.offer("b2", "b")
+    assert [queue.get(), queue.get()] == ["b1", "b2"]
+    now_ns[0] = 10 * MOST_NS
+    assert queue.get() == "a2"
+
+
+def test_a_waiting_worker_begins_when_the_rest_ends() -> None:
+    queue = make()
+    after_work(queue)
+    assert queue.get() == "b1"
+    with Crowd() as crowd:
+        waiting = [crowd.ask(queue.get) for _ in range(2)]
+        queue.offer("a2", "a")
+        queue.offer("a3", "a")
+        assert sorted(each.result(WATCHDOG_S) for each in waiting) == ["a2", "a3"]
+
+
+def test_the_rest_is_looked_after_when_its_watcher_gets_something_else() -> None:
+    queue = make()
+    after_work(queue)
+    assert queue.get() == "b1"
+    with Crowd() as crowd:
+        waiting = [crowd.ask(queue.get) for _ in range(3)]
+        for request in ("a2", "b2", "a3"):
+            queue.offer(request, request[0])
+        assert sorted(each.result(WATCHDOG_S) for each in waiting) == ["a2", "a3", "b2"]
 
 
 def test_a_mark_to_end_goes_before_requests() -> None:
@@ -90,7 +134,7 @@ def test_nothing_is_lost_or_served_twice() -> None:
         while isinstance(request := queue.get(), int):
             with lock:
                 seen.append(request)
-            queue.done(str(request % 7))
+            queue.done(str(request % 7), request % 5 * 10_000)
 
     with Crowd() as crowd:
         workers = [crowd.ask(work) for _ in range(4)]
