@@ -115,6 +115,11 @@ class Connection:
         request = self._request if self.phase is Phase.BODY else None
         return request is not None and request.missing_bytes > STEP_BYTES
 
+    @property
+    def tenant(self) -> str | None:
+        """Whose request is being received or answered; None when there is none."""
+        return None if self._request is None else self._request.tenant
+
     def outgoing(self) -> memoryview:
         """Gives ciphertext for the socket, encrypting more of the answer when none is left."""
         if not self._out:

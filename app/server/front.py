@@ -1,9 +1,8 @@
 """The event loop: one thread owns every socket and every TLS object.
 
 Workers never touch a socket. They get complete requests and give complete
-answers, so a client that is silent, slow or gone costs memory within the limits
-and never a worker. Handshakes, large bodies and new connections give way to
-requests: see `app.server.pacing`.
+answers, so a silent, slow or vanished client costs memory within the limits and
+never a worker. What gives way to requests is in `app.server.pacing`.
 """
 
 from __future__ import annotations
@@ -192,9 +191,8 @@ class Front:
     def _patience_s(self) -> float | None:
         """How long the selector may wait: for ever when there is no deadline to look after."""
         now = self._clock()
-        waits = [self._pacing.patience_s(now), self._listener.patience_s(now)]
-        if self._peers or self._stop_asked:
-            waits.append(SWEEP_S)
+        sweep_s = SWEEP_S if self._peers or self._stop_asked else None
+        waits = (self._pacing.patience_s(now), self._listener.patience_s(now), sweep_s)
         return min((each for each in waits if each is not None), default=None)
 
     def _take_answers(self, now: float) -> None:
@@ -224,9 +222,10 @@ class Front:
         peer = self._pacing.take(now, is_busy=bool(self._working))
         if peer is None:
             return
-        started = self._clock()
-        rest = HANDSHAKE_REST if self._peers.is_shaking(peer) else BODY_REST
-        self._serve(peer, EVENT_READ, now, STEP_BYTES if self._working else READ_BYTES)
+        started, tenant = self._clock(), peer.connection.tenant
+        gives_way = tenant is None or self._pacing.gives_way(tenant)
+        rest = HANDSHAKE_REST if tenant is None else BODY_REST * gives_way
+        self._serve(peer, EVENT_READ, now, STEP_BYTES if gives_way else READ_BYTES)
         self._pacing.took(started, self._clock(), rest)
 
     def _sweep(self, now: float) -> None:
@@ -355,6 +354,7 @@ class Front:
 
     def _dispatch(self, peer: Peer, request: Request, now: float) -> None:
         self._working[request] = peer
+        self._pacing.asked(request.tenant)
         has_room = self._answer_bytes <= self._limits.max_buffered_bytes
         refused = self._submit(request) if has_room else request
         if refused is request:

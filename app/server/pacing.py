@@ -12,6 +12,7 @@ from __future__ import annotations
 from typing import Final
 
 from app.server.peers import Peer
+from app.serving.company import Company
 from app.serving.fair import FairQueue
 
 HANDSHAKE_REST: Final = 3
@@ -19,8 +20,8 @@ HANDSHAKE_REST: Final = 3
 after accepting connections."""
 
 BODY_REST: Final = 1
-"""Likewise for a part of a large body, which is far shorter: others find half of the time, and
-the bodies of requests that run together still come fast enough to."""
+"""Likewise for a part of a large body, while other tenants have requests: half of the time is
+theirs. One tenant's bodies don't give way to its own requests, as these had better run together."""
 
 
 def rest_end(started: float, ended: float, rest: int) -> float:
@@ -33,9 +34,11 @@ class Pacing:
 
     Args:
         places: most of them.
+        company: whose requests came lately.
     """
 
-    def __init__(self, places: int) -> None:
+    def __init__(self, places: int, company: Company | None = None) -> None:
+        self._company = company or Company()
         self._waiting: FairQueue[Peer] = FairQueue(places, places, 1)
         self._due = 0.0
         self._is_busy = False
@@ -47,6 +50,14 @@ class Pacing:
     def remove(self, peer: Peer) -> None:
         """Forgets one that was closed; one that doesn't wait is fine."""
         self._waiting.withdraw(peer, peer.host)
+
+    def asked(self, tenant: str) -> None:
+        """Notes a request."""
+        self._company.came(tenant)
+
+    def gives_way(self, tenant: str) -> bool:
+        """Whether a body of the tenant gives way: others asked lately."""
+        return self._company.has(tenant)
 
     def take(self, now: float, *, is_busy: bool) -> Peer | None:
         """Gives the next one when it is time for it; `took` has to follow.

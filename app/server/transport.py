@@ -11,7 +11,8 @@ READ_BYTES: Final = 64 * default.KIB
 """Most ciphertext taken from a socket at a time."""
 
 STEP_BYTES: Final = 16 * default.KIB
-"""The same of a large body while requests run: decrypting a TLS record stops them for 0.1 ms."""
+"""The same of a large body while others' requests run, which decrypting a TLS record stops for
+0.1 ms."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

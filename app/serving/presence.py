@@ -24,10 +24,14 @@ class Presence:
 
     Args:
         clock_ns: a monotonic clock in nanoseconds.
+        lately_ns: see `LATELY_NS`.
     """
 
-    def __init__(self, clock_ns: Callable[[], int] = time.perf_counter_ns) -> None:
+    def __init__(
+        self, clock_ns: Callable[[], int] = time.perf_counter_ns, lately_ns: int = LATELY_NS
+    ) -> None:
         self._clock_ns = clock_ns
+        self._lately_ns = lately_ns
         self._here: Counter[str] = Counter()
         self._most: Counter[str] = Counter()
         self._most_before: Counter[str] = Counter()
@@ -52,11 +56,18 @@ class Presence:
         busiest = max(lately.values(), default=0)
         return lately.total() - busiest if len(lately) > 1 else busiest
 
+    def is_busier(self, tenant: str) -> bool:
+        """Says whether a tenant had more requests at a time lately than another one."""
+        self._turn()
+        lately = self._most | self._most_before
+        others = (most for each, most in lately.items() if each != tenant)
+        return lately[tenant] > min(others, default=lately[tenant])
+
     def _turn(self) -> None:
         """Begins the next stretch of time when the present one is over."""
         passed_ns = self._clock_ns() - self._began_ns
-        if passed_ns < LATELY_NS:
+        if passed_ns < self._lately_ns:
             return
-        self._most_before = self._most if passed_ns < 2 * LATELY_NS else Counter()
+        self._most_before = self._most if passed_ns < 2 * self._lately_ns else Counter()
         self._most = self._here.copy()
         self._began_ns += passed_ns

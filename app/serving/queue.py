@@ -52,6 +52,8 @@ class RequestQueue(Generic[T]):
         with self._changed:
             self._rests.came(tenant)
             refused = self._requests.offer(Waiting(tenant, request), tenant)
+            if refused is not None:
+                self._rests.left(refused.tenant)
             # Waking a worker for nothing costs as much as a small request.
             first, rest_ns = self._look(self._requests.first)
             if first is not None or (rest_ns and not self._is_watched):
@@ -89,7 +91,7 @@ class RequestQueue(Generic[T]):
         """
         with self._changed:
             self._requests.done(tenant)
-            self._rests.worked(tenant, computed_ns)
+            self._rests.left(tenant, computed_ns)
 
     def qsize(self) -> int:
         """How many requests wait."""

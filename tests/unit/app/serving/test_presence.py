@@ -49,6 +49,16 @@ def test_a_batch_is_what_all_but_the_busiest_would_make(tenants: str, most: int)
     assert bench.most == most
 
 
+@pytest.mark.parametrize(
+    ("requests", "busier"),
+    [("", ""), ("a", ""), ("aaa", ""), ("ab", ""), ("aab", "a"), ("aabccc", "ac")],
+)
+def test_busier_is_who_has_more_at_a_time_than_another(requests: str, busier: str) -> None:
+    bench = Bench()
+    bench.ask(requests)
+    assert {each for each in "abcd" if bench.presence.is_busier(each)} == set(busier)
+
+
 def test_the_most_at_a_time_counts_and_not_how_often() -> None:
     bench = Bench()
     for _ in range(5):
