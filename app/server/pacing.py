@@ -12,8 +12,9 @@ from __future__ import annotations
 from typing import Final
 
 from app.server.peers import Peer
-from app.serving.company import Company
 from app.serving.fair import FairQueue
+from app.serving.presence import Presence
+from app.serving.rests import LATELY_NS
 
 HANDSHAKE_REST: Final = 3
 """How much longer than a handshake's step the rest after it is while there are requests; the same
@@ -34,11 +35,10 @@ class Pacing:
 
     Args:
         places: most of them.
-        company: whose requests came lately.
     """
 
-    def __init__(self, places: int, company: Company | None = None) -> None:
-        self._company = company or Company()
+    def __init__(self, places: int) -> None:
+        self._presence = Presence(lately_ns=LATELY_NS)
         self._waiting: FairQueue[Peer] = FairQueue(places, places, 1)
         self._due = 0.0
         self._is_busy = False
@@ -53,11 +53,12 @@ class Pacing:
 
     def asked(self, tenant: str) -> None:
         """Notes a request."""
-        self._company.came(tenant)
+        self._presence.came(tenant)
+        self._presence.left(tenant)
 
     def gives_way(self, tenant: str) -> bool:
         """Whether a body of the tenant gives way: others asked lately."""
-        return self._company.has(tenant)
+        return self._presence.has_others(tenant)
 
     def take(self, now: float, *, is_busy: bool) -> Peer | None:
         """Gives the next one when it is time for it; `took` has to follow.

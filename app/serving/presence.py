@@ -56,6 +56,11 @@ class Presence:
         busiest = max(lately.values(), default=0)
         return lately.total() - busiest if len(lately) > 1 else busiest
 
+    def has_others(self, tenant: str) -> bool:
+        """Says whether another tenant asked lately."""
+        self._turn()
+        return any(each != tenant for each in (*self._most, *self._most_before))
+
     def is_busier(self, tenant: str) -> bool:
         """Says whether a tenant had more requests at a time lately than another one."""
         self._turn()

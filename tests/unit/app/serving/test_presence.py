@@ -59,6 +59,20 @@ def test_busier_is_who_has_more_at_a_time_than_another(requests: str, busier: st
     assert {each for each in "abcd" if bench.presence.is_busier(each)} == set(busier)
 
 
+def test_others_are_tenants_of_the_last_while() -> None:
+    bench = Bench()
+    assert not bench.presence.has_others("a")
+    bench.ask("a")
+    assert not bench.presence.has_others("a")
+    assert bench.presence.has_others("b")
+    bench.now_ns += LATELY_NS
+    bench.ask("b")
+    assert bench.presence.has_others("a")
+    assert bench.presence.has_others("b"), "the stretch before counts"
+    bench.now_ns += LATELY_NS
+    assert not bench.presence.has_others("b")
+
+
 def test_the_most_at_a_time_counts_and_not_how_often() -> None:
     bench = Bench()
     for _ in range(5):
