@@ -90,7 +90,7 @@ def _serve(config: Config) -> None:
     _announce(endpoint.identity, server.bind())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
-    # What lives until the end isn't looked through again: doing so stops all threads for 50 ms.
+    # What lives until the end isn't looked through again: doing so stops every thread.
     gc.collect()
     gc.freeze()
     server.serve_forever()

@@ -229,7 +229,7 @@ class BundleReader:
     def _place(self, name: ObjectName, into: NDArray[np.uint8]) -> _Place:
         bound = associated_data(self.manifest.identity, name, into.nbytes)
         derive = partial(object_key, self._model_key, self.manifest.identity.bundle_id, name)
-        return _Place(name.file, bound, cache(derive))
+        return _Place(name.file, bound, cache(derive), name.kind is Kind.WEIGHTS)
 
 
 def _complete(load: Load) -> None:
@@ -245,11 +245,13 @@ class _Place:
         file: the name of its file.
         bound: associated data.
         cipher: gives its key, derived when it is asked for first.
+        is_read_again: whether its file is kept open, for every request reads it.
     """
 
     file: str
     bound: bytes
     cipher: Callable[[], AESGCM]
+    is_read_again: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -308,7 +310,8 @@ class _EncryptedObject:
 
     def close(self, *, complete: bool) -> None:
         if self._opened is not None:
-            self._files.give_back(self._place.file, self._opened[0], keep=complete)
+            keep = complete and self._place.is_read_again
+            self._files.give_back(self._place.file, self._opened[0], keep=keep)
             self._opened = None
         if not complete:
             self._chunks.into[:] = 0

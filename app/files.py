@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAX_OPEN_FILES: Final = 32
-"""Files of one bundle that stay open: with all models loaded and all connections taken, far below
-RLIMIT_NOFILE's 1024 soft limit in Occlum. Those beyond are opened for each load."""
+"""Files of one bundle that stay open: 8 loaded models and 512 connections have 768 together, of the
+1024 that RLIMIT_NOFILE allows in Occlum. Those beyond are opened for each load."""
 
 
 class BundleFiles:

@@ -122,6 +122,14 @@ def test_lanes_read_the_same_bytes_and_count_their_memory(large_bundle: Path, la
     assert several.read_structure(0) == one.read_structure(0)
 
 
+def test_only_what_every_request_reads_stays_open(large_bundle: Path) -> None:
+    reader = lanes_reader(large_bundle, 1)
+    reader.verify()
+    links = [path.readlink() for path in Path("/proc/self/fd").iterdir() if path.is_symlink()]
+    kept = {path.name for path in links if path.parent == large_bundle}
+    assert kept == {f"{index:05d}.weights.enc" for index in range(reader.partition_count)}
+
+
 @pytest.mark.parametrize("lanes", [2, 3, 7])
 @pytest.mark.parametrize("chunk", range(7))
 def test_one_wrong_chunk_in_any_lane_wipes_them_all(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
 from tools.bench.drawing.picture import MIB, MS, Picture, middle, runtime_title, values
@@ -29,13 +29,8 @@ def tenants(result: Result) -> Iterator[Picture]:
     """Draws, for each model and number of threads, one tenant alone and beside another."""
     for model, threads, rows in _groups(result):
         ratios = {row.labels["cores"]: row for row in rows if row.metric == "p99 ratio"}
-        series: dict[str, dict[str, Middle]] = {}
-        for row in rows:
-            if row.metric in _PERCENTILES and row.samples:
-                name = f"{_PERCENTILES[row.metric]}, {row.labels['when']}"
-                cores = row.labels["cores"]
-                group = f"{_CORES[cores]}\n(99 %: {_ratio(ratios[cores])})"
-                series.setdefault(name, {})[group] = middle(row.samples, MS)
+        groups = {cores: f"{_CORES[cores]}\n(99 %: {_ratio(row)})" for cores, row in ratios.items()}
+        series = _percentiles(rows, "cores", groups)
         said = "; ".join(
             f"{cores} cores: p99 {_ratio(row)} its value alone" for cores, row in ratios.items()
         )
@@ -70,13 +65,8 @@ def attacks(result: Result) -> Iterator[Picture]:
 
 def _latency_of_attacks(model: str, threads: str, rows: Sequence[Row]) -> Picture | None:
     ratios = {row.labels["attack"]: row for row in rows if row.metric == "p99 ratio"}
-    series: dict[str, dict[str, Middle]] = {}
-    for row in rows:
-        if row.metric in _PERCENTILES and row.samples:
-            name = f"{_PERCENTILES[row.metric]}, {row.labels['when']}"
-            attack = row.labels["attack"]
-            group = f"{attack}\n(99 %: {_ratio(ratios[attack])})"
-            series.setdefault(name, {})[group] = middle(row.samples, MS)
+    groups = {attack: f"{attack}\n(99 %: {_ratio(row)})" for attack, row in ratios.items()}
+    series = _percentiles(rows, "attack", groups)
     if not series:
         return None
     said = "; ".join(f"{attack} {_ratio(row)}" for attack, row in ratios.items())
@@ -89,6 +79,18 @@ def _latency_of_attacks(model: str, threads: str, rows: Sequence[Row]) -> Pictur
         f"Asked is at most {ASKED:g}. Attackers run at the lowest priority, so that their own "
         "computing takes little from the appliance.",
     )
+
+
+def _percentiles(
+    rows: Sequence[Row], label: str, groups: Mapping[str, str]
+) -> dict[str, dict[str, Middle]]:
+    """Gives bars for each percentile and situation, in the groups that a label's values name."""
+    series: dict[str, dict[str, Middle]] = {}
+    for row in rows:
+        if row.metric in _PERCENTILES and row.samples:
+            name = f"{_PERCENTILES[row.metric]}, {row.labels['when']}"
+            series.setdefault(name, {})[groups[row.labels[label]]] = middle(row.samples, MS)
+    return series
 
 
 def _memory(model: str, threads: str, rows: Sequence[Row]) -> Picture:
