@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from app.errors import MemoryBudgetError
@@ -30,3 +32,17 @@ class Ledger:
     def release(self, size_bytes: int) -> None:
         """Gives a buffer's bytes back."""
         self.used_bytes -= size_bytes
+
+    @contextmanager
+    def run(self) -> Iterator[None]:
+        """Gives a run a peak of its own and takes back, at its end, what it still has.
+
+        Of two runs inside each other the outer one's peak counts the inner one too.
+        """
+        used_bytes, peak_bytes = self.used_bytes, self.peak_bytes
+        self.peak_bytes = used_bytes
+        try:
+            yield
+        finally:
+            self.used_bytes = used_bytes
+            self.peak_bytes = max(self.peak_bytes, peak_bytes)

@@ -17,7 +17,7 @@ nor onnxruntime: `app.serving.repository` and the host's tools supply both.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -34,9 +34,10 @@ from app.errors import (
 from app.ledger import Ledger
 from app.loading import Load
 from app.manifest import PartitionLayout
-from app.schedule import Schedule, Stage, batch_bytes, make_schedule
+from app.schedule import Schedule, Stage, alone_bytes, make_schedule, make_stages
 from app.stream import WeightStream
 from app.tensors import Array, TensorSpec, check_inputs
+from app.wiring import check_wiring
 
 
 class Reader(Protocol):
@@ -144,6 +145,8 @@ class Runner:
         lock_step: most requests of one batch; room for their boundary tensors is kept.
         growth: how many times larger than the planned one a request may be; room is kept for it.
         overlap: whether a core is free to load weights while a partition runs.
+        guest: whether room is kept for one planned request more, which runs `between` partitions
+            of others.
         clock_ns: a monotonic clock in nanoseconds.
 
     Raises:
@@ -163,6 +166,7 @@ class Runner:
         lock_step: int = 1,
         growth: int = 1,
         overlap: bool = True,
+        guest: bool = False,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self._engine = engine
@@ -174,9 +178,10 @@ class Runner:
         self._ledger = Ledger(budget_bytes)
         self._ledger.reserve(reader.scratch_bytes, 0, "load")
         self._partitions = [self._open(reader, i) for i in range(reader.partition_count)]
-        self._check_wiring()
+        self._layouts = [layout for layout, _ in self._partitions]
+        check_wiring(self._inputs, self._layouts, self._outputs)
         sizes = [reader.weights_bytes(index) for index in range(reader.partition_count)]
-        self.schedule = self._make_schedule(sizes, overlap)
+        self.schedule = self._make_schedule(self._stages(sizes, guest=guest), overlap)
         self._stream = WeightStream(
             self.schedule,
             sizes,
@@ -193,21 +198,10 @@ class Runner:
         except Exception as error:
             raise ExecutionError(index, "load", str(error)) from error
 
-    def _check_wiring(self) -> None:
-        """Finds out now, not in the middle of a request, that a plan doesn't fit together."""
-        there = {spec.name for spec in self._inputs}
-        for index, (layout, _) in enumerate(self._partitions):
-            _require(there, (spec.name for spec in layout.inputs), index)
-            there |= {spec.name for spec in layout.outputs}
-            for name in layout.release:
-                _require(there, [name], index)
-                there.remove(name)
-        _require(there, (spec.name for spec in self._outputs), len(self._partitions) - 1)
-
-    def _make_schedule(self, sizes: Sequence[int], overlap: bool) -> Schedule:
-        stages = self._stages(sizes)
+    def _make_schedule(self, stages: Sequence[Stage], overlap: bool) -> Schedule:
         room_bytes = self._ledger.budget_bytes - self._ledger.used_bytes
         schedule = make_schedule(stages, room_bytes, overlap=overlap)
+        sizes = [stage.weights_bytes for stage in stages]
         largest = sizes.index(max(sizes))
         if schedule is None:
             working_bytes = max(stage.working_bytes for stage in stages)
@@ -216,20 +210,15 @@ class Runner:
         self._ledger.reserve(schedule.weights_bytes(stages), largest, "load")
         return schedule
 
-    def _stages(self, sizes: Sequence[int]) -> list[Stage]:
-        layouts = [layout for layout, _ in self._partitions]
-        after = [*(layout.boundary_bytes for layout in layouts[1:]), self._answer_bytes()]
-        return [
-            Stage(
-                size,
-                batch_bytes(
-                    layout.boundary_bytes, after_bytes, layout.activation_bytes, self._lock_step
-                )
-                * self._most_growth,
-                layout.run_ns * self._lock_step,
-            )
-            for size, layout, after_bytes in zip(sizes, layouts, after, strict=True)
-        ]
+    def _stages(self, sizes: Sequence[int], *, guest: bool) -> list[Stage]:
+        return make_stages(
+            self._layouts,
+            sizes,
+            self._answer_bytes(),
+            requests=self._lock_step,
+            growth=self._most_growth,
+            guest=guest,
+        )
 
     def _answer_bytes(self) -> int:
         """Size of the planned request's outputs: as much above the smallest as its inputs are."""
@@ -237,7 +226,7 @@ class Runner:
             sum(spec.bytes_with({}) or 0 for spec in specs)
             for specs in (self._inputs, self._outputs)
         )
-        planned = self._partitions[0][0].boundary_bytes
+        planned = self._layouts[0].boundary_bytes
         return outputs * max(1, -(-planned // inputs) if inputs else 1)
 
     def close(self) -> None:
@@ -280,6 +269,7 @@ class Runner:
         requests: Sequence[Mapping[str, Array]],
         *,
         cancelled: Callable[[int], bool] | None = None,
+        between: Callable[[], None] | None = None,
     ) -> list[RunResult | ExecutionError]:
         """Runs several requests in lock step, each with an end of its own.
 
@@ -287,6 +277,8 @@ class Runner:
             requests: as for `run_batch`.
             cancelled: asked before every partition for each request, by its place in `requests`;
                 True gives that one up and its memory back, the others go on.
+            between: called before every partition but the first; it may run other requests on this
+                runner, for which `has_room` tells whether they fit.
 
         Returns:
             For each request its result, or why it has none: a MemoryBudgetError before a partition
@@ -299,12 +291,16 @@ class Runner:
             BundleIntegrityError: when weights don't authenticate; no request has a result.
         """
         self._check(requests)
-        fixed_bytes = self._ledger.used_bytes
-        self._ledger.peak_bytes = fixed_bytes
-        try:
-            return self._run_all(requests, cancelled or (lambda _: False))
-        finally:
-            self._ledger.used_bytes = fixed_bytes
+        cancelled, between = cancelled or (lambda _: False), between or (lambda: None)
+        with self._ledger.run():
+            return self._run_all(requests, cancelled, between)
+
+    def has_room(self, inputs: Mapping[str, Array]) -> bool:
+        """Says whether a request, as large as its inputs tell, fits beside what runs now."""
+        size_bytes = sum(array.nbytes for array in inputs.values())
+        growth = max(1, -(-size_bytes // max(1, self._layouts[0].boundary_bytes)))
+        needed_bytes = alone_bytes(self._layouts) * growth
+        return self._ledger.used_bytes + needed_bytes <= self._ledger.budget_bytes
 
     def _check(self, requests: Sequence[Mapping[str, Array]]) -> None:
         if not 1 <= len(requests) <= self._lock_step:
@@ -313,17 +309,21 @@ class Runner:
             check_inputs(self._inputs, inputs)
 
     def _run_all(
-        self, requests: Sequence[Mapping[str, Array]], cancelled: Callable[[int], bool]
+        self,
+        requests: Sequence[Mapping[str, Array]],
+        cancelled: Callable[[int], bool],
+        between: Callable[[], None],
     ) -> list[RunResult | ExecutionError]:
         batch = Batch(len(requests), lambda values: self._drop(values, list(values)))
         batch.each(lambda number, values: self._keep(values, self._wrap(requests[number]), 0))
         timings = []
-        if batch.values:
-            self._stream.begin()
         for index, (layout, session) in enumerate(self._partitions):
+            if index and batch.values:
+                between()
             batch.give_up(cancelled, index)
             if not batch.values:
                 break
+            self._stream.begin(index)
             timings.append(self._run_one(index, layout, session, batch))
         return [
             batch.failed.get(i) or self._result(batch.values[i], timings)
@@ -386,9 +386,3 @@ class Runner:
     def _drop(self, values: Values, names: Iterable[str]) -> None:
         for name in names:
             self._ledger.release(self._engine.size_bytes(values.pop(name)))
-
-
-def _require(there: Collection[str], names: Iterable[str], partition: int) -> None:
-    missing = sorted(set(names).difference(there))
-    if missing:
-        raise ExecutionError(partition, "load", f"needs {missing[:3]}, which isn't there by then")

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 MAX_SLOTS: Final = 4
 """More slots only help where a long computation is followed by many short ones."""
@@ -74,6 +74,25 @@ class Stage:
         return round(self.load_ns / TWO_THREADS) if self.is_handed_over else self.load_ns
 
 
+class Predicted(Protocol):
+    """What is predicted of a partition that runs one planned request."""
+
+    @property
+    def boundary_bytes(self) -> int:
+        """Tensors that live across its start."""
+        ...
+
+    @property
+    def activation_bytes(self) -> int:
+        """What it allocates while it runs."""
+        ...
+
+    @property
+    def run_ns(self) -> int:
+        """Time of computing."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Schedule:
     """How weights are held.
@@ -105,6 +124,47 @@ def batch_bytes(before_bytes: int, after_bytes: int, inside_bytes: int, requests
         requests: of the batch; while one runs, the others are either before or after it.
     """
     return before_bytes + (requests - 1) * max(before_bytes, after_bytes) + inside_bytes
+
+
+def alone_bytes(partitions: Sequence[Predicted]) -> int:
+    """Gives the most bytes that one planned request's tensors take."""
+    return max(each.boundary_bytes + each.activation_bytes for each in partitions)
+
+
+def make_stages(
+    partitions: Sequence[Predicted],
+    weights_bytes: Sequence[int],
+    answer_bytes: int,
+    *,
+    requests: int = 1,
+    growth: int = 1,
+    guest: bool = False,
+) -> list[Stage]:
+    """Describes a model's partitions for a schedule.
+
+    Args:
+        partitions: in order.
+        weights_bytes: of each.
+        answer_bytes: what lives across the end of the last one, for one request.
+        requests: of one batch.
+        growth: how many times larger than the planned one a request may be.
+        guest: whether one planned request more can run while a batch waits between two partitions.
+    """
+    after = [*(each.boundary_bytes for each in partitions[1:]), answer_bytes]
+    waiting = max((each.boundary_bytes for each in partitions[1:]), default=0)
+    least = requests * growth * waiting + alone_bytes(partitions) if guest else 0
+    return [
+        Stage(
+            size,
+            max(
+                batch_bytes(each.boundary_bytes, after_bytes, each.activation_bytes, requests)
+                * growth,
+                least,
+            ),
+            each.run_ns * requests,
+        )
+        for each, size, after_bytes in zip(partitions, weights_bytes, after, strict=True)
+    ]
 
 
 def make_schedule(stages: Sequence[Stage], room_bytes: int, *, overlap: bool) -> Schedule | None:

@@ -10,6 +10,7 @@ them. Nothing of size is allocated after construction.
 from __future__ import annotations
 
 import time
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -84,13 +85,20 @@ class WeightStream:
         self._taken = 0
         self._released = 0
 
-    def begin(self) -> None:
-        """Starts a request at the first partition, also after one that was given up halfway."""
-        if self._order and (self._taken % len(self._order) or self._taken != self._released):
+    def begin(self, partition: int = 0) -> None:
+        """Makes a partition the next one to be taken, also after a request that ended halfway.
+
+        Nothing changes when it is the next one anyway; otherwise loads of others are given up.
+        """
+        if self._order and not self._is_next(bisect_left(self._order, partition)):
             while self._pending:
                 self._pending.popleft().abandon()
-            self._taken = self._released = 0
+            self._taken = self._released = bisect_left(self._order, partition)
         self._load_ahead()
+
+    def _is_next(self, place: int) -> bool:
+        """Whether the next load of the endless sequence is the one at this place of the order."""
+        return self._taken == self._released and (self._taken - place) % len(self._order) == 0
 
     def take(self, partition: int) -> Loaded:
         """Gives a partition's weights; partitions are taken in order.

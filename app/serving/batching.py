@@ -8,6 +8,12 @@ partition. While a batch runs, the next one gathers by itself. The
 leader waits for more only until as many are together as there were at the end of
 the batch before, run or waiting, and for a small part of what that one took: a
 client that is alone never waits.
+
+A tenant with one request at a time would wait for the batch that runs and then
+run as long itself. So where there is memory for both, its request goes in
+between two partitions of tenants that have more of them: the leader runs it
+before it goes on. That is not the tenant's turn, and a batch waits for such
+guests no longer than it has run itself.
 """
 
 from __future__ import annotations
@@ -15,9 +21,10 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol
 
-from app.errors import BusyError
+from app.errors import BusyError, MemoryBudgetError
 from app.limits import MAX_WAITING
 from app.runner import RunResult
 from app.serving.fair import FairQueue
@@ -46,13 +53,42 @@ class Together(Protocol):
         """Whether a request can join a batch that isn't full."""
         ...
 
-    def run(self, batch: Sequence[Job]) -> Sequence[RunResult | Exception]:
+    def has_room(self, job: Job) -> bool:
+        """Whether a request fits beside the batch that runs."""
+        ...
+
+    def run(
+        self, batch: Sequence[Job], between: Callable[[], None] | None = None
+    ) -> Sequence[RunResult | Exception]:
         """Runs a batch; called by one thread at a time.
+
+        Args:
+            batch: at most `most`.
+            between: called between two partitions; it may call `run` for others.
 
         Returns:
             For each request its own end.
         """
         ...
+
+
+@dataclass(slots=True)
+class _Host:
+    """A batch that others may go in between of.
+
+    Attributes:
+        tenants: whose it is.
+        began_ns: when.
+        guests_ns: how long it has waited for guests.
+    """
+
+    tenants: frozenset[str]
+    began_ns: int
+    guests_ns: int = 0
+
+    def own_ns(self, now_ns: int) -> int:
+        """How long it has run itself."""
+        return now_ns - self.began_ns - self.guests_ns
 
 
 class Batcher:
@@ -174,23 +210,68 @@ class Batcher:
             _wake(job)
 
     def _run(self, batch: Sequence[Job]) -> None:
-        started_ns = self._clock_ns()
-        outcomes: Sequence[RunResult | Exception] = []
-        try:
-            outcomes = self._together.run(batch) if batch else ()
-        except Exception as error:  # every caller's, not the leader's
-            outcomes = [error] * len(batch)
+        host = _Host(frozenset(job.tenant for job in batch), self._clock_ns())
+        outcomes = self._outcomes(batch, lambda: self._let_in(host)) if batch else ()
         ended_ns = self._clock_ns()
         with self._lock:
-            for job, outcome in zip(batch, outcomes, strict=True):
-                job.started_ns, job.ended_ns, job.outcome = started_ns, ended_ns, outcome
-                self._queue.done(job.tenant)
-                _wake(job)
+            self._end(batch, outcomes, host.began_ns, ended_ns)
             self._leader = None
             self._expected = len(batch) + len(self._queue)
-            self._ran_ns, self._ended_ns = ended_ns - started_ns, ended_ns
+            self._ran_ns, self._ended_ns = host.own_ns(ended_ns), ended_ns
         if batch:
             self._ran(batch)
+
+    def _outcomes(
+        self, batch: Sequence[Job], between: Callable[[], None] | None = None
+    ) -> Sequence[RunResult | Exception]:
+        try:
+            return self._together.run(batch, between)
+        except Exception as error:  # every caller's, not the leader's
+            return [error] * len(batch)
+
+    def _end(
+        self,
+        batch: Sequence[Job],
+        outcomes: Sequence[RunResult | Exception],
+        started_ns: int,
+        ended_ns: int,
+    ) -> None:
+        for job, outcome in zip(batch, outcomes, strict=True):
+            job.started_ns, job.ended_ns, job.outcome = started_ns, ended_ns, outcome
+            self._queue.done(job.tenant)
+            _wake(job)
+
+    def _let_in(self, host: _Host) -> None:
+        """Runs a guest between two partitions, if one waits for which there is time and room."""
+        started_ns = self._clock_ns()
+        if not len(self._queue) or host.guests_ns > host.own_ns(started_ns):
+            return
+        guest: list[Job] = []
+        with self._lock:
+            job = self._queue.take(lambda each: self._may_go_between(each, host), is_turn=False)
+            if job is not None:
+                self._take(job, guest)
+        if not guest:
+            return
+        outcomes = self._outcomes(guest)
+        ended_ns = self._clock_ns()
+        host.guests_ns += ended_ns - started_ns
+        with self._lock:
+            if isinstance(outcomes[0], MemoryBudgetError):
+                self._send_back(guest[0])
+                return
+            self._end(guest, outcomes, started_ns, ended_ns)
+        self._ran(guest)
+
+    def _may_go_between(self, job: Job, host: _Host) -> bool:
+        is_quieter = self._presence.is_quieter(job.tenant, host.tenants)
+        return is_quieter and not job.crowded and self._together.has_room(job)
+
+    def _send_back(self, job: Job) -> None:
+        """Lets a guest wait for its turn that needed more room than it looked."""
+        self._queue.done(job.tenant)
+        job.taken, job.crowded = False, True
+        self._refuse(self._queue.offer(job, job.tenant, job.priority))
 
     def _refuse(self, job: Job | None) -> None:
         if job is not None:

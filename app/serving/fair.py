@@ -107,11 +107,12 @@ class FairQueue(Generic[T]):
         tenant = self._next(fits)
         return None if tenant is None else self._lines[tenant].waiting[0][2]
 
-    def take(self, fits: Callable[[T], bool] = lambda _: True) -> T | None:
+    def take(self, fits: Callable[[T], bool] = lambda _: True, *, is_turn: bool = True) -> T | None:
         """Takes the next request by fair turns; `done` has to follow.
 
         Args:
             fits: a tenant whose first request doesn't fit is passed over.
+            is_turn: whether this was the tenant's turn; if not, it still has it.
 
         Returns:
             None when nothing waits that fits and whose tenant may run one more.
@@ -124,7 +125,8 @@ class FairQueue(Generic[T]):
         line.running += 1
         self._waiting -= 1
         self._running += 1
-        self._count_turn(line)
+        if is_turn:
+            self._count_turn(line)
         del self._turns[tenant]
         if line.waiting:
             self._turns[tenant] = None

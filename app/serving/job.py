@@ -24,6 +24,7 @@ class Job:
         deadline_ns: on `clock_ns`; None for no deadline.
         clock_ns: monotonic.
         taken: whether it is in a batch already.
+        crowded: whether it found no room between partitions of others and waits for its turn.
         started_ns, ended_ns: of the run, on `clock_ns`.
         outcome: the end of it.
         changed: wakes the thread that waits with it; the batcher's.
@@ -37,6 +38,7 @@ class Job:
     deadline_ns: int | None = None
     clock_ns: Callable[[], int] = time.perf_counter_ns
     taken: bool = False
+    crowded: bool = False
     started_ns: int = 0
     ended_ns: int = 0
     outcome: RunResult | Exception | None = None

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 LATELY_NS: Final = 10_000_000_000
 """How long a tenant that asks no more is counted, at the least; at the most twice as long."""
+
+FAR_FEWER: Final = 4
+"""One request at a time is far fewer than four. Between tenants closer than that turns are fair."""
 
 
 class Presence:
@@ -61,12 +64,21 @@ class Presence:
         self._turn()
         return any(each != tenant for each in (*self._most, *self._most_before))
 
-    def is_busier(self, tenant: str) -> bool:
-        """Says whether a tenant had more requests at a time lately than another one."""
+    def excess(self, tenant: str) -> float:
+        """Gives how many times more requests at a time a tenant had lately than the quietest one.
+
+        0 is as many, 1 twice as many.
+        """
         self._turn()
         lately = self._most | self._most_before
-        others = (most for each, most in lately.items() if each != tenant)
-        return lately[tenant] > min(others, default=lately[tenant])
+        fewest = min(lately.values(), default=0)
+        return max(0.0, lately[tenant] / fewest - 1) if fewest else 0.0
+
+    def is_quieter(self, tenant: str, others: Iterable[str]) -> bool:
+        """Says whether a tenant had far fewer requests at a time lately than each of the others."""
+        self._turn()
+        lately = self._most | self._most_before
+        return all(lately[tenant] * FAR_FEWER <= lately[other] for other in others)
 
     def _turn(self) -> None:
         """Begins the next stretch of time when the present one is over."""

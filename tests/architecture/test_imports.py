@@ -15,7 +15,15 @@ ROWS: Final = (
     ("app.files", "app.tensors", "app.schedule", "app.ledger", "app.batch"),
     ("app.objects", "app.card"),
     ("app.manifest",),
-    ("app.bundle", "app.keys", "app.engine", "app.stream", "app.config", "app.pictures"),
+    (
+        "app.bundle",
+        "app.keys",
+        "app.engine",
+        "app.stream",
+        "app.wiring",
+        "app.config",
+        "app.pictures",
+    ),
     ("app.runner", "app.audit"),
     ("app.access.*",),
     ("app.serving.*",),
@@ -130,6 +138,7 @@ def test_runner_imports_neither_bundle_nor_engine() -> None:
         "app.schedule",
         "app.stream",
         "app.tensors",
+        "app.wiring",
     }
     assert GRAPH["app.runner"] <= known
     assert GRAPH["app.stream"] <= {"app.loading", "app.schedule", "app.tensors"}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.schedule import Schedule, Stage, batch_bytes, make_schedule, waits_ns
+from app.schedule import Schedule, Stage, make_schedule, make_stages, waits_ns
 from tools.planner.cost import ENGINE_BYTES, thread_bytes
 from tools.planner.plan import Partition, Plan
 
@@ -108,15 +108,8 @@ def alone_bytes(plan: Plan, partition: Partition) -> int:
 def _stages(plan: Plan) -> list[Stage]:
     sizes = dict(plan.dimensions)
     answer_bytes = sum(spec.bytes_with(sizes) or 0 for spec in plan.outputs)
-    after = [*(each.boundary_bytes for each in plan.partitions[1:]), answer_bytes]
-    return [
-        Stage(
-            each.weights_bytes,
-            batch_bytes(each.boundary_bytes, after_bytes, each.activation_bytes, plan.lock_step),
-            each.run_ns * plan.lock_step,
-        )
-        for each, after_bytes in zip(plan.partitions, after, strict=True)
-    ]
+    weights = [each.weights_bytes for each in plan.partitions]
+    return make_stages(plan.partitions, weights, answer_bytes, requests=plan.lock_step)
 
 
 def _fixed_bytes(plan: Plan) -> int:

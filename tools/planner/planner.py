@@ -10,7 +10,7 @@ from typing import Final
 from app.cpu import ANY
 from app.limits import KIB, MIB
 from app.objects import TAG_BYTES
-from app.schedule import LANES, Stage, batch_bytes, lanes, make_schedule
+from app.schedule import LANES, Stage, batch_bytes, lanes, make_schedule, make_stages
 from tools.errors import NoFeasiblePlanError
 from tools.planner.cost import (
     PARTITION_NS,
@@ -33,6 +33,10 @@ OBJECTIVES: Final = ("time", "partitions")
 _PAGE_BYTES: Final = 4 * KIB
 _LEAST_CHUNK_BYTES: Final = 16 * KIB
 _MOST_CHUNK_BYTES: Final = 512 * KIB
+
+_GUEST_SHARE: Final = 20
+"""Where this part of the least budget is enough for it, one request can wait between two partitions
+while another one runs; with more of them the budget is no longer about weights."""
 
 
 def plan_for_budget(
@@ -85,7 +89,8 @@ def plan_for_count(
 ) -> Plan:
     """Partitions a graph into an exact number of partitions with weights spread evenly.
 
-    The plan's budget is what they need at the least.
+    The plan's budget is what they need at the least; where a twentieth is enough for it, with room
+    for another tenant's request that goes in between.
 
     Args:
         graph: a checked graph with at least one node.
@@ -145,27 +150,18 @@ class _Assembly:
     def plan(self, budget_bytes: int | None) -> Plan:
         graph = self.live.graph
         partitions = self._partitions()
-        stages = [
-            Stage(
-                each.weights_bytes,
-                batch_bytes(
-                    each.boundary_bytes,
-                    self.live.crossing_bytes(each.stop),
-                    each.activation_bytes,
-                    self.lock_step,
-                ),
-                each.run_ns * self.lock_step,
-            )
-            for each in partitions
-        ]
+        weights = [each.weights_bytes for each in partitions]
+        stages = self._stages(partitions)
         working = max(stage.working_bytes for stage in stages)
-        loading = lanes(each.weights_bytes for each in partitions)
+        loading = lanes(weights)
         fixed = loading * (self.chunk_bytes + TAG_BYTES)
         fixed += sum(each.session_bytes for each in partitions)
-        heaviest = max(stage.weights_bytes for stage in stages)
-        budget = budget_bytes or fixed + working + heaviest
+        least = fixed + working + max(weights)
+        hosting = self._stages(partitions, guest=True)
+        guest = max(stage.working_bytes for stage in hosting) - working
+        budget = budget_bytes or least + guest * (guest * _GUEST_SHARE <= least)
         schedule = make_schedule(stages, budget - fixed, overlap=self.overlap)
-        held = schedule.weights_bytes(stages) if schedule else heaviest
+        held = schedule.weights_bytes(stages) if schedule else max(weights)
         return Plan(
             model_digest="",
             data_digests=(),
@@ -184,6 +180,15 @@ class _Assembly:
             inputs=tuple(graph.values[name] for name in graph.inputs),
             outputs=tuple(graph.values[name] for name in graph.outputs),
             partitions=partitions,
+        )
+
+    def _stages(self, partitions: Sequence[Partition], *, guest: bool = False) -> list[Stage]:
+        return make_stages(
+            partitions,
+            [each.weights_bytes for each in partitions],
+            self.live.crossing_bytes(partitions[-1].stop),
+            requests=self.lock_step,
+            guest=guest,
         )
 
     def _partitions(self) -> tuple[Partition, ...]:

@@ -49,6 +49,7 @@ def make(
     lock_step: int = 1,
     growth: int = 1,
     overlap: bool = False,
+    guest: bool = False,
 ) -> tuple[Runner, MemoryReader, RecordingEngine]:
     reader = MemoryReader(parts, lanes=LANES if overlap else 1)
     engine = RecordingEngine(reader)
@@ -61,6 +62,7 @@ def make(
         lock_step=lock_step,
         growth=growth,
         overlap=overlap,
+        guest=guest,
         clock_ns=count().__next__,
     )
     return runner, reader, engine
@@ -493,3 +495,91 @@ def test_weights_that_do_not_authenticate_end_the_whole_batch() -> None:
         runner.run_each(batch_of(2))
     parts[1].read_error = None
     assert len(runner.run_each(batch_of(2))) == 2
+
+
+def visited(
+    runner: Runner, host: list[dict[str, Array]], guest: dict[str, Array]
+) -> tuple[list[RunResult | ExecutionError], list[RunResult | ExecutionError]]:
+    """Runs a batch that a guest goes in between of before every partition but the first."""
+    guests: list[RunResult | ExecutionError] = []
+
+    def between() -> None:
+        assert runner.has_room(guest)
+        guests.extend(runner.run_each([guest]))
+
+    return runner.run_each(host, between=between), guests
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+@pytest.mark.parametrize("lock_step", [1, 3])
+@pytest.mark.parametrize("more_bytes", [0, 10, 40, 200])
+def test_guests_between_partitions_change_no_answer_and_stay_in_the_budget(
+    lock_step: int, overlap: bool, more_bytes: int
+) -> None:
+    parts = planned(100)
+    with pytest.raises(MemoryBudgetError) as error:
+        make(parts, 1, lock_step=lock_step, guest=True)
+    budget = error.value.required_bytes + more_bytes
+    runner, _, _ = make(parts, budget, lock_step=lock_step, overlap=overlap, guest=True)
+    *hosts, guest = batch_of(lock_step + 1)
+    for _ in range(3):
+        results, guests = visited(runner, hosts, guest)
+        assert len(guests) == len(parts) - 1
+        for inputs, result in [*zip(hosts, results, strict=True), *((guest, g) for g in guests)]:
+            assert isinstance(result, RunResult)
+            np.testing.assert_array_equal(result.outputs["y"], 3 * inputs["x"] + 2)
+            assert result.peak_bytes <= budget
+    runner.close()
+
+
+def test_a_batch_s_peak_counts_its_guests() -> None:
+    runner, _, _ = make(planned(100), 1 << 20)
+    (alone,) = runner.run_each([INPUT])
+    (host,), guests = visited(runner, [INPUT], INPUT)
+    (after,) = runner.run_each([INPUT])
+    assert isinstance(alone, RunResult)
+    assert isinstance(after, RunResult)
+    assert isinstance(host, RunResult)
+    assert host.peak_bytes == alone.peak_bytes + 2 * TENSOR_BYTES, "x and a of the host"
+    assert {g.peak_bytes for g in guests if isinstance(g, RunResult)} == {host.peak_bytes}
+    assert after.peak_bytes == alone.peak_bytes
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+def test_a_guest_that_fails_leaves_its_host_alone(overlap: bool) -> None:
+    parts = planned()
+    runner, _, _ = make(parts, 1 << 20, overlap=overlap)
+    parts[2].read_error = BundleIntegrityError()
+
+    def between() -> None:
+        if parts[2].read_error is not None:
+            with pytest.raises(BundleIntegrityError):
+                runner.run(INPUT)
+            parts[2].read_error = None
+
+    (result,) = runner.run_each([INPUT], between=between)
+    assert isinstance(result, RunResult)
+    np.testing.assert_array_equal(result.outputs["y"], 3 * INPUT["x"] + 2)
+
+
+def test_without_room_there_is_no_guest() -> None:
+    runner, _, _ = make(planned(100), ONE_SLOT - TENSOR_BYTES + 100)
+    rooms: list[bool] = []
+    assert runner.has_room(INPUT)
+    runner.run_each([INPUT], between=lambda: rooms.append(runner.has_room(INPUT)))
+    assert rooms == [False, False]
+
+
+def test_a_larger_guest_needs_more_room() -> None:
+    runner, _, _ = make(planned(100), ONE_SLOT - TENSOR_BYTES + 100)
+    assert not runner.has_room({"x": np.zeros((2, 4), np.float32)})
+
+
+def test_nobody_is_let_in_when_the_whole_batch_is_given_up() -> None:
+    runner, _, _ = make(planned())
+    asked = count()
+    seen: list[str] = []
+    runner.run_each(
+        [INPUT], cancelled=lambda _: next(asked) == 1, between=lambda: seen.append("between")
+    )
+    assert seen == ["between"], "before the second partition, not before the third"

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.schedule import HAND_OVER_BYTES, MAX_SLOTS, Schedule, Stage, make_schedule
+from app.schedule import (
+    HAND_OVER_BYTES,
+    MAX_SLOTS,
+    Schedule,
+    Stage,
+    make_schedule,
+    make_stages,
+)
 
 STAGES = st.lists(
     st.builds(Stage, st.integers(0, 4_000_000), st.integers(0, 1_000_000), st.integers(0, 2**22)),
@@ -122,3 +131,32 @@ def test_small_weights_are_not_hidden_but_not_shared_either() -> None:
     assert found.request_ns == sum(
         stage.run_ns + stage.load_ns for i, stage in enumerate(stages) if i not in found.pinned
     ) + sum(stages[i].run_ns for i in found.pinned)
+
+
+@dataclass(frozen=True)
+class Part:
+    boundary_bytes: int
+    activation_bytes: int
+    run_ns: int = 1
+
+
+PARTS = st.lists(
+    st.builds(Part, st.integers(1, 10**6), st.integers(0, 10**6)), min_size=1, max_size=6
+)
+
+
+@given(PARTS, st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 4))
+def test_a_guest_fits_wherever_a_batch_waits(
+    parts: list[Part], answer: int, requests: int, growth: int
+) -> None:
+    weights = [1] * len(parts)
+    plain = make_stages(parts, weights, answer, requests=requests, growth=growth)
+    hosting = make_stages(parts, weights, answer, requests=requests, growth=growth, guest=True)
+    room = min(stage.working_bytes for stage in hosting)
+    for host in parts[1:]:
+        for guest in parts:
+            waiting = requests * growth * host.boundary_bytes
+            assert waiting + guest.boundary_bytes + guest.activation_bytes <= room
+    for before, after in zip(plain, hosting, strict=True):
+        assert after.working_bytes >= before.working_bytes
+        assert (after.weights_bytes, after.run_ns) == (before.weights_bytes, before.run_ns)

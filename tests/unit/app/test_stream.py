@@ -250,3 +250,33 @@ def test_small_weights_are_loaded_by_whoever_takes_them() -> None:
         assert threads[0] == threading.current_thread().name != threads[1]
     finally:
         found.close()
+
+
+@pytest.mark.parametrize("alone", [False, True])
+@pytest.mark.parametrize("slots", [1, 2, 3])
+@pytest.mark.parametrize("pinned", [(), (0,), (1, 2), (3,)])
+@pytest.mark.parametrize("place", range(1, 4))
+def test_goes_on_where_another_request_went_in_between(
+    place: int, pinned: tuple[int, ...], slots: int, alone: bool
+) -> None:
+    with stream(Loads(), slots, pinned, alone=alone) as found:
+        for _ in range(2):
+            found.begin()
+            for partition, size in enumerate(SIZES):
+                if partition == place:
+                    request(found)
+                found.begin(partition)
+                assert found.take(partition).buffer.tobytes() == bytes([partition + 1]) * size
+                found.release(partition)
+        request(found)
+
+
+def test_going_on_costs_nothing_when_nobody_went_in_between() -> None:
+    loads = Loads()
+    with stream(loads, 2) as found:
+        for partition in range(len(SIZES)):
+            found.begin(partition)
+            found.take(partition)
+            found.release(partition)
+        settle(found)
+    assert loads.seen == [0, 1, 2, 3, 0, 1]

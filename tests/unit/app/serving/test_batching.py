@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pytest
 
-from app.errors import BusyError, CancelledError, DeadlineError, ExecutionError
+from app.errors import (
+    BusyError,
+    CancelledError,
+    DeadlineError,
+    ExecutionError,
+    MemoryBudgetError,
+)
 from app.runner import RunResult
 from app.serving import batching
 from app.serving.batching import PATIENCE, Batcher
 from app.serving.job import Job
+from app.serving.presence import FAR_FEWER
 from tests.unit.app.serving.worlds import WATCHDOG_S, Crowd, Gate, inputs, until
 
 HOUR_NS = 3_600_000_000_000
@@ -29,6 +36,9 @@ class Recorded:
         gate: what runs pass through.
         alike: what decides which requests fit together.
         took_ns: what a run of several takes, on `clock_ns`.
+        partitions: a run stops between them.
+        partition_ns: what each takes, on `clock_ns`.
+        has_place: whether there is room for a guest.
     """
 
     most: int = 4
@@ -39,6 +49,9 @@ class Recorded:
     took_ns: int = 0
     later_ns: int = 0
     inside: int = 0
+    partitions: int = 1
+    partition_ns: int = 0
+    has_place: bool = True
 
     def clock_ns(self) -> int:
         return time.perf_counter_ns() + self.later_ns
@@ -46,12 +59,21 @@ class Recorded:
     def fits(self, batch: Sequence[Job], job: Job) -> bool:
         return self.alike.get(batch[0].tenant, 0) == self.alike.get(job.tenant, 0)
 
-    def run(self, batch: Sequence[Job]) -> list[RunResult | Exception]:
+    def has_room(self, job: Job) -> bool:
+        return self.has_place
+
+    def run(
+        self, batch: Sequence[Job], between: Callable[[], None] | None = None
+    ) -> list[RunResult | Exception]:
         self.inside += 1
-        assert self.inside == 1, "one batch at a time"
+        assert self.inside == 1 + (between is None), "one batch at a time, and in it one guest"
         self.batches.append([job.tenant for job in batch])
         if self.gate is not None:
             self.gate.pass_through()
+        for _ in range(self.partitions):
+            if between is not None:
+                between()
+            self.later_ns += self.partition_ns
         self.later_ns += self.took_ns * (len(batch) > 1)
         self.inside -= 1
         if self.error is not None:
@@ -286,3 +308,123 @@ def test_many_threads_each_get_their_own() -> None:
         assert [each.result(WATCHDOG_S) for each in asked] == names
     assert sorted(name for batch in together.batches for name in batch) == sorted(names)
     assert max(map(len, together.batches)) <= 8
+
+
+def host_and_guests(
+    together: Recorded, names: str, batcher: Batcher, *, busy: int = FAR_FEWER
+) -> list[list[str]]:
+    """Lets requests come while a batch of a busy tenant runs; gives the batches since then."""
+    gate = together.gate = Gate()
+    with Crowd() as crowd:
+        asked = [crowd.ask(who, batcher, "busy") for _ in range(busy)]
+        gate.wait()
+        until(lambda: batcher.waiting == busy - 1)
+        for number, name in enumerate(names, busy):
+            asked.append(crowd.ask(who, batcher, name))
+            until(lambda number=number: batcher.waiting == number)  # type: ignore[misc]
+        gate.opened.set()
+        answers = [each.result(WATCHDOG_S) for each in asked]
+    assert answers == ["busy"] * busy + list(names)
+    return together.batches
+
+
+def test_a_quiet_tenant_goes_in_between_two_partitions_of_a_busy_one() -> None:
+    together = Recorded(most=1, partitions=2)
+    ran: list[str] = []
+    batcher = Batcher(together, 0, ran=lambda batch: ran.extend(each.tenant for each in batch))
+    batches = host_and_guests(together, "q", batcher)
+    assert batches == [["busy"], ["q"], *[["busy"]] * 3]
+    assert ran == ["q", *["busy"] * 4], "it had its end before its host"
+
+
+def test_a_tenant_about_as_busy_waits_for_its_turn() -> None:
+    together = Recorded(most=1, partitions=3)
+    ran: list[str] = []
+    batcher = Batcher(together, 0, ran=lambda batch: ran.extend(each.tenant for each in batch))
+    host_and_guests(together, "qq", batcher, busy=2)
+    assert ran == ["busy", "q", "busy", "q"]
+
+
+def test_a_batch_waits_for_guests_no_longer_than_it_runs() -> None:
+    """All guests take a whole run each; one has been let in before the host has run at all."""
+    together = Recorded(most=1, partitions=4, partition_ns=HOUR_NS)
+    ran: list[str] = []
+    batcher = Batcher(
+        together,
+        0,
+        clock_ns=together.clock_ns,
+        ran=lambda batch: ran.extend(each.tenant for each in batch),
+    )
+    host_and_guests(together, "pqr", batcher)
+    assert ran[0] in "pqr"
+    assert ran[1] == "busy", "a second one would have kept it for longer than it ran"
+    assert sorted(ran) == ["busy"] * FAR_FEWER + ["p", "q", "r"]
+
+
+def test_without_room_a_quiet_tenant_waits_for_its_turn() -> None:
+    together = Recorded(most=1, partitions=2, has_place=False)
+    ran: list[str] = []
+    batcher = Batcher(together, 0, ran=lambda batch: ran.extend(each.tenant for each in batch))
+    host_and_guests(together, "q", batcher)
+    assert ran == ["busy", "q", "busy", "busy", "busy"]
+
+
+def test_a_guest_that_needs_more_room_than_it_looked_runs_at_its_turn() -> None:
+    class Tight(Recorded):
+        def run(
+            self, batch: Sequence[Job], between: Callable[[], None] | None = None
+        ) -> list[RunResult | Exception]:
+            found = super().run(batch, between)
+            return found if between is not None else [MemoryBudgetError(1, "run", 2, 1)]
+
+    together = Tight(most=1, partitions=3)
+    ran: list[str] = []
+    batcher = Batcher(together, 0, ran=lambda batch: ran.extend(each.tenant for each in batch))
+    batches = host_and_guests(together, "q", batcher)
+    assert ran == ["busy", "q", "busy", "busy", "busy"]
+    assert batches == [["busy"], ["q"], ["q"], *[["busy"]] * 3], "it isn't let in twice"
+
+
+def test_a_guest_whose_run_fails_is_told_so_and_the_host_goes_on() -> None:
+    class Broken(Recorded):
+        def run(
+            self, batch: Sequence[Job], between: Callable[[], None] | None = None
+        ) -> list[RunResult | Exception]:
+            if between is None:
+                raise ExecutionError(2, "run", "no")
+            return super().run(batch, between)
+
+    together = Broken(most=1, partitions=2)
+    batcher = Batcher(together, 0)
+    gate = together.gate = Gate()
+    with Crowd() as crowd:
+        busy = [crowd.ask(who, batcher, "busy") for _ in range(FAR_FEWER)]
+        gate.wait()
+        until(lambda: batcher.waiting == FAR_FEWER - 1)
+        quiet = crowd.ask(who, batcher, "q")
+        until(lambda: batcher.waiting == FAR_FEWER)
+        gate.opened.set()
+        assert [each.result(WATCHDOG_S) for each in busy] == ["busy"] * FAR_FEWER
+        with pytest.raises(ExecutionError, match="partition 2"):
+            quiet.result(WATCHDOG_S)
+
+
+def test_a_guest_whose_client_left_is_not_run() -> None:
+    together = Recorded(most=1, partitions=2, gate=Gate())
+    batcher = Batcher(together, 0)
+    gone = threading.Event()
+    assert together.gate is not None
+    with Crowd() as crowd:
+        busy = [crowd.ask(who, batcher, "busy") for _ in range(FAR_FEWER)]
+        together.gate.wait()
+        until(lambda: batcher.waiting == FAR_FEWER - 1)
+        left = job("q")
+        left.gone = gone.is_set
+        waiting = crowd.ask(batcher.run, left)
+        until(lambda: batcher.waiting == FAR_FEWER)
+        gone.set()
+        together.gate.opened.set()
+        assert [each.result(WATCHDOG_S) for each in busy] == ["busy"] * FAR_FEWER
+        with pytest.raises(CancelledError):
+            waiting.result(WATCHDOG_S)
+    assert together.batches == [["busy"]] * FAR_FEWER

@@ -269,3 +269,13 @@ def test_first_is_what_is_taken(tenants: list[str]) -> None:
         expected = found.first()
         assert found.take() is expected
     assert found.first() is None
+
+
+def test_what_is_taken_out_of_turn_leaves_the_tenant_its_turn() -> None:
+    found = queue()
+    offered(found, "aabb")
+    assert take(found).tenant == "a"
+    guest = found.take(lambda each: each.tenant == "b", is_turn=False)
+    assert guest is not None
+    assert guest.tenant == "b"
+    assert [take(found).tenant for _ in range(2)] == ["b", "a"], "not a's, though b was served"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.serving.presence import LATELY_NS, Presence
+from app.serving.presence import FAR_FEWER, LATELY_NS, Presence
 
 
 class Bench:
@@ -50,13 +50,36 @@ def test_a_batch_is_what_all_but_the_busiest_would_make(tenants: str, most: int)
 
 
 @pytest.mark.parametrize(
-    ("requests", "busier"),
-    [("", ""), ("a", ""), ("aaa", ""), ("ab", ""), ("aab", "a"), ("aabccc", "ac")],
+    ("requests", "tenant", "excess"),
+    [
+        ("", "a", 0),
+        ("aaa", "a", 0),
+        ("aaa", "b", 0),
+        ("ab", "a", 0),
+        ("aab", "a", 1),
+        ("aab", "b", 0),
+        ("aaabb", "a", 0.5),
+        ("aabccc", "c", 2),
+    ],
 )
-def test_busier_is_who_has_more_at_a_time_than_another(requests: str, busier: str) -> None:
+def test_excess_is_beyond_the_tenant_with_the_fewest(
+    requests: str, tenant: str, excess: float
+) -> None:
     bench = Bench()
     bench.ask(requests)
-    assert {each for each in "abcd" if bench.presence.is_busier(each)} == set(busier)
+    assert bench.presence.excess(tenant) == excess
+
+
+@pytest.mark.parametrize(
+    ("tenant", "others", "quieter"),
+    [("a", "c", True), ("c", "a", False), ("a", "b", False), ("a", "bc", False), ("b", "c", False)],
+)
+def test_quieter_is_who_has_far_fewer_at_a_time_than_each(
+    tenant: str, others: str, quieter: bool
+) -> None:
+    bench = Bench()
+    bench.ask("a" + "bb" + "c" * FAR_FEWER)
+    assert bench.presence.is_quieter(tenant, others) is quieter
 
 
 def test_others_are_tenants_of_the_last_while() -> None:

@@ -57,10 +57,10 @@ def test_nobody_is_woken_for_what_nobody_may_take() -> None:
 
     class Watched(FairQueue[Waiting[str]]):
         def take(
-            self, fits: Callable[[Waiting[str]], bool] = lambda _: True
+            self, fits: Callable[[Waiting[str]], bool] = lambda _: True, *, is_turn: bool = True
         ) -> Waiting[str] | None:
             woken.append("looked")
-            return super().take(fits)
+            return super().take(fits, is_turn=is_turn)
 
     queue = RequestQueue(Watched(10, 5, 1))
     queue.offer("a1", "a")
