@@ -14,17 +14,15 @@ from typing import Final
 from app.server.peers import Peer
 from app.serving.fair import FairQueue
 from app.serving.presence import Presence
+from app.serving.rests import LATELY_NS
 
 HANDSHAKE_REST: Final = 3
 """How much longer than a handshake's step the rest after it is while there are requests; the same
 after accepting connections."""
 
-BODY_REST: Final = 1
-"""Likewise for a part of a large body, while other tenants have requests: half of the time is
-theirs. One tenant's bodies don't give way to its own requests, as these had better run together."""
-
-_LATELY_NS: Final = 1_000_000_000
-"""How long another tenant counts after its last request, at the least."""
+BODY_REST: Final = 3
+"""Likewise for a part of a large body, while other tenants have requests. One tenant's bodies don't
+give way to its own requests, as these had better run together."""
 
 
 def rest_end(started: float, ended: float, rest: int) -> float:
@@ -40,7 +38,7 @@ class Pacing:
     """
 
     def __init__(self, places: int) -> None:
-        self._presence = Presence(lately_ns=_LATELY_NS)
+        self._presence = Presence(lately_ns=LATELY_NS)
         self._waiting: FairQueue[Peer] = FairQueue(places, places, 1)
         self._due = 0.0
         self._is_busy = False

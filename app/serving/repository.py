@@ -27,7 +27,7 @@ from app.runner import Runner
 from app.schedule import lanes
 from app.serving.models import Opened, Scan, Verified
 from app.serving.shares import Needs, needs_of
-from app.serving.together import LEAST_STEP, LockStep, Rows, best_width, can_join
+from app.serving.together import LockStep, Rows, best_width, can_join
 
 SUFFIX = ".bundle"
 """What is a bundle in the bundle folder; a copy on its way there goes by another name."""
@@ -81,7 +81,7 @@ class FolderBundle:
         card = self._card or reader.read_card()
         engine = OrtEngine(self._config.inference_threads)
 
-        def make(lock_step: int, growth: int, *, guest: bool = False) -> Runner:
+        def make(lock_step: int, growth: int) -> Runner:
             return Runner(
                 reader,
                 engine,
@@ -91,16 +91,16 @@ class FolderBundle:
                 lock_step=lock_step,
                 growth=growth,
                 overlap=self._overlap,
-                guest=guest,
+                guest=True,
             )
 
         by_rows = self._wanted.tensor_batch and can_join(card.inputs, card.outputs)
         if by_rows:
             width = _widest(lambda rows: make(1, rows), self._config.max_batch)
-            runner = _hospitable(lambda guest: make(1, width, guest=guest))
+            runner = make(1, width)
             return Opened(runner, Rows(runner, width), self._summary(runner, width))
         width = best_width(lambda requests: _request_ns(lambda: make(requests, 1)), self._most())
-        runner = _hospitable(lambda guest: make(width, 1, guest=guest))
+        runner = make(width, 1)
         return Opened(runner, LockStep(runner, width), self._summary(runner, width))
 
     def _most(self) -> int:
@@ -209,14 +209,6 @@ def _request_ns(make: Callable[[], Runner]) -> int | None:
         return None
     runner.close()
     return runner.schedule.request_ns
-
-
-def _hospitable(make: Callable[[bool], Runner]) -> Runner:
-    """Keeps room for a guest where that makes requests no slower worth mentioning."""
-    plain_ns, hosting_ns = _request_ns(lambda: make(False)), _request_ns(lambda: make(True))
-    if plain_ns is None or hosting_ns is None:
-        return make(False)
-    return make(hosting_ns <= plain_ns * (1 + LEAST_STEP))
 
 
 def _widest(make: Callable[[int], Runner], most: int) -> int:

@@ -25,6 +25,7 @@ from tools.bench.rivals import (
     Prepared,
     latency_rows,
     listen,
+    listen_on_busy_cores,
     prepare,
     ratio_rows,
     rival,
@@ -85,7 +86,7 @@ def cases_of(
     def case(number: int, title: str) -> Case:
         return Case(
             f"{name}, {title}",
-            2 * settings.rounds,
+            3 * settings.rounds,
             lambda step: _measure_packed(prepared(), number, settings, place, step),
         )
 
@@ -129,16 +130,19 @@ def measure(  # noqa: PLR0917 - who, whom, where, what, how long and how far
     listen(quiet, WARM_S)
     draw = random.Random(SEED)  # noqa: S311 - an order, not a secret
     alone: list[Heard] = []
+    busy: list[Heard] = []
     endured: list[Endured] = []
+    stretches: tuple[Callable[[], None], ...] = (
+        lambda: alone.append(listen(quiet, settings.seconds)),
+        lambda: busy.append(listen_on_busy_cores(quiet, settings.seconds)),
+        lambda: endured.append(_endure(prepared, services, process_id, number, settings.seconds)),
+    )
     for _ in range(settings.rounds):
-        for is_alone in draw.sample((True, False), 2):
-            if is_alone:
-                alone.append(listen(quiet, settings.seconds))
-            else:
-                endured.append(_endure(prepared, services, process_id, number, settings.seconds))
+        for stretch in draw.sample(stretches, len(stretches)):
+            stretch()
             step()
     labels = {**prepared.labels, "runtime": runtime, "attack": ATTACKS[number].name}
-    return list(_rows(labels, ATTACKS[number], alone, endured))
+    return list(_rows(labels, ATTACKS[number], alone, busy, endured))
 
 
 def _endure(
@@ -163,13 +167,19 @@ def _endure(
 
 
 def _rows(
-    labels: dict[str, str], endured_one: Attack, alone: Sequence[Heard], endured: Sequence[Endured]
+    labels: dict[str, str],
+    endured_one: Attack,
+    alone: Sequence[Heard],
+    busy: Sequence[Heard],
+    endured: Sequence[Endured],
 ) -> Iterator[Row]:
     during = {**labels, "when": "during"}
     heard = [each.heard for each in endured]
     yield from latency_rows({**labels, "when": "alone"}, alone)
+    yield from latency_rows({**labels, "when": "alone, cores busy"}, busy)
     yield from latency_rows(during, heard)
     yield from ratio_rows(during, alone, heard)
+    yield from ratio_rows(during, busy, heard, " to busy cores")
     yield from _answer_rows(during, endured_one, [each.seen for each in endured])
     yield from _memory_rows(during, endured)
 

@@ -1,8 +1,8 @@
 """One quiet client, and others beside it in a process of their own that give way to everything.
 
 The others would be on other machines. Here they share two things with the appliance: the
-processor, so they run at the lowest priority, and the loopback interface, so they come from an
-address of their own.
+processor, so they run where nothing else wants to, and the loopback interface, so they come from
+an address of their own.
 """
 
 from __future__ import annotations
@@ -193,7 +193,7 @@ def rival(
 def _compete(
     tell: Tell, ended: Event, core: int | None, work: Callable[..., object], *args: object
 ) -> object:
-    # They stand for machines of their own: whatever wakes goes before them at once.
+    # Of threads that are only nice, one that wakes may have to wait for the next tick.
     os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
     if core is not None:
         os.sched_setaffinity(0, {core})
@@ -205,6 +205,20 @@ def _compete(
 
     threading.Thread(target=wait, name="end", daemon=True).start()
     return work(lambda: tell(None), stop, *args)
+
+
+def listen_on_busy_cores(service: Service, seconds: float, core: int | None = None) -> Heard:
+    """Asks as `listen` does, while others keep the cores busy and ask the appliance nothing.
+
+    Args:
+        service: whom to ask what.
+        seconds: how long.
+        core: where the others compute; None: on all.
+    """
+    with rival(core, compute) as end:
+        heard = listen(service, seconds)
+        end()
+    return heard
 
 
 def compute(ready: Callable[[], object], stop: threading.Event) -> None:

@@ -31,9 +31,9 @@ from tools.bench.rivals import (
     Heard,
     Prepared,
     ask,
-    compute,
     latency_rows,
     listen,
+    listen_on_busy_cores,
     prepare,
     ratio_rows,
     rival,
@@ -189,9 +189,7 @@ class _Found:
     def be_on_busy_cores(
         self, services: dict[str, Service], settings: Settings, core: int | None
     ) -> None:
-        with rival(core, compute) as end:
-            self.busy.append(listen(services[QUIET], settings.seconds))
-            end()
+        self.busy.append(listen_on_busy_cores(services[QUIET], settings.seconds, core))
 
     def be_beside(self, services: dict[str, Service], settings: Settings, core: int | None) -> None:
         with rival(core, keep_busy, services[RIVAL], settings.connections) as end:

@@ -76,8 +76,9 @@ def _latency_of_attacks(model: str, threads: str, rows: Sequence[Row]) -> Pictur
         f"Bars of latency of {model} without and during each attack. p99 during, as a multiple of "
         f"its value alone: {said}.",
         "In brackets is p99 during the attack as a multiple of p99 alone, the median over rounds. "
-        f"Asked is at most {ASKED:g}. Attackers run at the lowest priority, so that their own "
-        "computing takes little from the appliance.",
+        f"Asked is at most {ASKED:g}. Attackers' own computing gives way to all other, but takes "
+        "its part of the processor's power: 'cores busy' means that something computes likewise "
+        "which asks nothing.",
     )
 
 

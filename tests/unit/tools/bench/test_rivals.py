@@ -22,19 +22,18 @@ BESIDE = Heard([0.010] * 90 + [0.050] * 10, [0.005] * 100, Counter({"status 503"
 NOBODY = Service(Endpoint("https://localhost:9", Trust()), "m", Request([b""], {}))
 
 
-def niceness(ready: Callable[[], object], stop: threading.Event, core: int) -> tuple[int, set[int]]:
-    """Says in which place this process runs, after the stop."""
+def placed(ready: Callable[[], object], stop: threading.Event) -> tuple[int, set[int]]:
+    """Says how and where this process runs, after the stop."""
     ready()
     stop.wait()
-    assert core in os.sched_getaffinity(0)
-    return os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0)
+    return os.sched_getscheduler(0), os.sched_getaffinity(0)
 
 
 def test_rivals_give_way_and_keep_to_their_core() -> None:
     core = min(os.sched_getaffinity(0))
-    with rival(core, niceness, core) as end:
-        assert os.getpriority(os.PRIO_PROCESS, 0) < 19, "the quiet client doesn't"
-        assert end() == (19, {core})
+    with rival(core, placed) as end:
+        assert os.sched_getscheduler(0) == os.SCHED_OTHER, "the quiet client doesn't"
+        assert end() == (os.SCHED_IDLE, {core})
 
 
 def test_the_block_begins_when_everybody_was_there_once() -> None:
