@@ -99,7 +99,7 @@ def test_plan_has_as_many_partitions_as_asked(graph: GraphSummary, count: int) -
         assert count > 1
         return
     assert len(plan.partitions) == count
-    assert plan.peak_bytes == plan.budget_bytes
+    assert plan.peak_bytes <= plan.budget_bytes
     check_plan(graph, plan)
 
 
