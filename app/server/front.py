@@ -150,9 +150,8 @@ class Front:
         self._waker.close()
 
     def _finished(self) -> bool:
-        if self._stop_deadline is None:
-            return False
-        return not self._peers or self._clock() >= self._stop_deadline
+        deadline = self._stop_deadline
+        return deadline is not None and (not self._peers or self._clock() >= deadline)
 
     def _begin_stop(self, now: float) -> None:
         self._stop_deadline = now + self._limits.shutdown_timeout_s
@@ -207,6 +206,7 @@ class Front:
                 continue
             peer.answer_bytes = sum(map(len, chunks))
             self._answer_bytes += peer.answer_bytes
+            self._pacing.answered(peer, chunks)
             peer.connection.answer(chunks, keep_open, now)
             self._settle(peer, now)
 
@@ -393,7 +393,7 @@ class Front:
         self._answer_bytes -= peer.answer_bytes
         self._peers.remove(peer)
         self._starved.pop(peer, None)
-        self._pacing.remove(peer)
+        self._pacing.remove(peer, self._clock())
         if peer.mask:
             self._selector.unregister(peer.socket)
         peer.socket.close()

@@ -4,13 +4,16 @@ A step of a handshake computes for milliseconds and holds the interpreter's lock
 meanwhile; decrypting a record of a body takes a tenth of one. Whoever opens
 connections or sends large bodies over and over would slow every request down.
 Hence one step at a time, in fair turns between addresses, and while there are
-requests a rest after each.
+requests a rest after each. Handshakes of addresses that never get what they ask for
+wait longer still (`app.server.fruitless`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from app.server.fruitless import Fruitless
 from app.server.peers import Peer
 from app.serving.fair import FairQueue
 from app.serving.presence import Presence
@@ -23,6 +26,8 @@ after accepting connections."""
 BODY_REST: Final = 3
 """Likewise for a part of a large body, while other tenants have requests. One tenant's bodies don't
 give way to its own requests, as these had better run together."""
+
+_SUCCESS: Final = b"HTTP/1.1 2"
 
 
 def rest_end(started: float, ended: float, rest: int) -> float:
@@ -40,6 +45,7 @@ class Pacing:
     def __init__(self, places: int) -> None:
         self._presence = Presence(lately_ns=LATELY_NS)
         self._waiting: FairQueue[Peer] = FairQueue(places, places, 1)
+        self._fruitless = Fruitless()
         self._due = 0.0
         self._is_busy = False
 
@@ -47,9 +53,17 @@ class Pacing:
         """Takes one in that doesn't wait already; False when there is no place."""
         return self._waiting.offer(peer, peer.host) is None
 
-    def remove(self, peer: Peer) -> None:
+    def remove(self, peer: Peer, now: float) -> None:
         """Forgets one that was closed; one that doesn't wait is fine."""
         self._waiting.withdraw(peer, peer.host)
+        if not peer.was_answered:
+            self._fruitless.ended(peer.host, now)
+
+    def answered(self, peer: Peer, chunks: Sequence[bytes]) -> None:
+        """Notes an answer to a client that waited for it; one that says no doesn't count."""
+        if chunks[0].startswith(_SUCCESS):
+            peer.was_answered = True
+            self._fruitless.answered(peer.host)
 
     def asked(self, tenant: str) -> None:
         """Notes a request."""
@@ -68,10 +82,17 @@ class Pacing:
             is_busy: whether there are requests.
         """
         self._is_busy = self._is_busy or is_busy
-        peer = self._waiting.take() if now >= self._due else None
+        peer = self._waiting.take(lambda each: self._due_of(each) <= now)
         if peer is not None:
             self._waiting.done(peer.host)
+            self._fruitless.stepped(peer.host, now)
         return peer
+
+    def _due_of(self, peer: Peer) -> float:
+        """When one that waits may go on."""
+        if not self._is_busy or peer.connection.is_established:
+            return self._due
+        return max(self._due, self._fruitless.due(peer.host))
 
     def took(self, started: float, ended: float, rest: int = HANDSHAKE_REST) -> None:
         """Says how long the step took; the next one rests if there were requests since the last."""
@@ -80,4 +101,11 @@ class Pacing:
 
     def patience_s(self, now: float) -> float | None:
         """Gives how long until the next step; None when nobody waits."""
-        return max(0.0, self._due - now) if len(self._waiting) else None
+        dues: list[float] = []
+
+        def look(peer: Peer) -> bool:
+            dues.append(self._due_of(peer))
+            return False
+
+        self._waiting.first(look)
+        return max(0.0, min(dues) - now) if dues else None

@@ -27,6 +27,7 @@ class Peer:
         unsent: ciphertext waits for the socket to take it.
         shut: this side of the socket is closed.
         answer_bytes: size of the answer that is being sent.
+        was_answered: it asked for something, got it, and was there for it.
     """
 
     socket: socket.socket
@@ -36,6 +37,7 @@ class Peer:
     unsent: bool = False
     shut: bool = False
     answer_bytes: int = 0
+    was_answered: bool = False
 
     def flush(self, now: float) -> None:
         """Sends until nothing is left or the socket or the turn is full; sets `unsent`."""

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import socket
+from dataclasses import dataclass
 from typing import cast
 
 from app.server.connection import Connection
+from app.server.fruitless import FIRST_WAIT_S, FREE_ENDS
 from app.server.pacing import HANDSHAKE_REST, Pacing
 from app.server.peers import Peer
 
 
-def peer(host: str) -> Peer:
-    return Peer(cast(socket.socket, None), host, cast(Connection, None))
+@dataclass
+class State:
+    is_established: bool = False
+
+
+def peer(host: str, state: State | None = None) -> Peer:
+    return Peer(cast(socket.socket, None), host, cast(Connection, state or State()))
 
 
 def waiting(hosts: str) -> tuple[Pacing, list[Peer]]:
@@ -61,8 +68,8 @@ def test_a_request_that_came_and_went_between_two_steps_counts() -> None:
 
 def test_who_left_gets_no_turn() -> None:
     found, peers = waiting("ab")
-    found.remove(peers[0])
-    found.remove(peers[0])
+    found.remove(peers[0], 0.0)
+    found.remove(peers[0], 0.0)
     assert found.take(0.0, is_busy=False) is peers[1]
     assert found.take(0.0, is_busy=False) is None
 
@@ -79,3 +86,65 @@ def test_a_shorter_rest_may_be_asked_for() -> None:
     found.took(10.0, 10.5, rest=1)
     assert found.take(10.9, is_busy=True) is None
     assert found.take(11.0, is_busy=True) is peers[1]
+
+
+def in_vain(found: Pacing, host: str, times: int, now: float) -> None:
+    for _ in range(times):
+        found.remove(peer(host), now)
+
+
+def test_handshakes_of_an_address_that_brings_nothing_wait_beside_requests() -> None:
+    found, peers = waiting("aab")
+    in_vain(found, "a", FREE_ENDS + 1, 10.0)
+    assert found.take(10.0, is_busy=True) is peers[2], "another address doesn't wait"
+    found.took(10.0, 10.0)
+    assert found.take(10.0, is_busy=True) is None
+    wait = found.patience_s(10.0)
+    assert wait is not None
+    assert abs(wait - FIRST_WAIT_S) < 1e-9
+    then = 10.0 + FIRST_WAIT_S
+    assert found.take(then, is_busy=True) is peers[0]
+    found.took(then, then)
+    assert found.take(then, is_busy=True) is None, "every step waits"
+    assert found.take(then + FIRST_WAIT_S, is_busy=True) is peers[1]
+    assert found.patience_s(11.0) is None
+
+
+def test_without_requests_such_handshakes_wait_for_nobody() -> None:
+    found, peers = waiting("a")
+    in_vain(found, "a", 100, 10.0)
+    assert found.take(10.0, is_busy=False) is peers[0]
+
+
+def test_bodies_of_such_an_address_do_not_wait() -> None:
+    found = Pacing(100)
+    in_vain(found, "a", 100, 10.0)
+    body = peer("a", State(is_established=True))
+    found.add(body)
+    assert found.take(10.0, is_busy=True) is body
+
+
+def test_an_answer_ends_the_waiting() -> None:
+    found, peers = waiting("a")
+    in_vain(found, "a", 100, 10.0)
+    assert found.take(10.0, is_busy=True) is None
+    found.answered(peer("a"), [b"HTTP/1.1 200 OK\r\n"])
+    assert found.take(10.0, is_busy=True) is peers[0]
+
+
+def test_connections_that_were_answered_end_as_they_like() -> None:
+    found, peers = waiting("a")
+    for _ in range(100):
+        client = peer("a")
+        found.answered(client, [b"HTTP/1.1 200 OK\r\n"])
+        found.remove(client, 10.0)
+    assert found.take(10.0, is_busy=True) is peers[0]
+
+
+def test_answers_that_say_no_do_not_count() -> None:
+    found, _ = waiting("a")
+    for _ in range(100):
+        client = peer("a")
+        found.answered(client, [b"HTTP/1.1 400 Bad Request\r\n"])
+        found.remove(client, 10.0)
+    assert found.take(10.0, is_busy=True) is None
