@@ -252,6 +252,8 @@ def _scale(axes: Axes, x_scale: Scale, y_scale: Scale, places: Sequence[float]) 
         axes.yaxis.set_minor_formatter(LogFormatter(minor_thresholds=(2, 0.5)))
     else:
         axes.set_ylim(0, y_scale.end)
+    for line in axes.lines:
+        line.set_clip_on(False)  # a marker at the upper edge stays whole
 
 
 def courses(title: str, note: str, shown: Sequence[Course], label: str) -> Figure:

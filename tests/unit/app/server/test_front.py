@@ -11,6 +11,7 @@ import pytest
 from app.errors import ConfigError
 from app.limits import HANDSHAKE_TIMEOUT_S
 from app.server.front import Front
+from app.server.fruitless import FREE_ENDS
 from app.server.http import ApplianceServer
 from app.server.transport import READ_BYTES, TransportLimits
 from tests.unit.app.server.clients import (
@@ -140,6 +141,19 @@ def test_silent_handshakes_push_out_one_another() -> None:
             assert ended(client)
         for client in clients:
             client.close()
+
+
+def test_connections_that_bring_nothing_count_until_one_brings_something() -> None:
+    with serving(Application()) as server:
+        fruitless = server.front._pacing._fruitless
+        for _ in range(FREE_ENDS + 1):
+            silent(server)[0].close()
+        until(lambda: fruitless.due("127.0.0.1") > 0)
+        with Client(server.address) as client:
+            client.ask("GET", "/echo")
+            assert fruitless.due("127.0.0.1") == 0
+        until(lambda: server.front.connections == 0)
+        assert len(fruitless) == 0, "it was answered"
 
 
 def test_a_used_address_is_a_configuration_error() -> None:
