@@ -90,15 +90,12 @@ class WeightStream:
 
         Nothing changes when it is the next one anyway; otherwise loads of others are given up.
         """
-        if self._order and not self._is_next(bisect_left(self._order, partition)):
+        place, count = bisect_left(self._order, partition), len(self._order) or 1
+        if self._taken != self._released or (self._taken - place) % count:
             while self._pending:
                 self._pending.popleft().abandon()
-            self._taken = self._released = bisect_left(self._order, partition)
+            self._taken = self._released = place
         self._load_ahead()
-
-    def _is_next(self, place: int) -> bool:
-        """Whether the next load of the endless sequence is the one at this place of the order."""
-        return self._taken == self._released and (self._taken - place) % len(self._order) == 0
 
     def take(self, partition: int) -> Loaded:
         """Gives a partition's weights; partitions are taken in order.

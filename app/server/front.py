@@ -22,7 +22,7 @@ from app.server.connection import Connection, Phase
 from app.server.counters import TransportCounters
 from app.server.listener import Listener
 from app.server.logs import Event
-from app.server.pacing import BODY_REST, HANDSHAKE_REST, Pacing, rest_end
+from app.server.pacing import HANDSHAKE_REST, Pacing, rest_end
 from app.server.peers import Peer, Peers
 from app.server.request import Request
 from app.server.room import Room
@@ -223,9 +223,8 @@ class Front:
         if peer is None:
             return
         started, tenant = self._clock(), peer.connection.tenant
-        gives_way = tenant is None or self._pacing.gives_way(tenant)
-        rest = HANDSHAKE_REST if tenant is None else BODY_REST * gives_way
-        self._serve(peer, EVENT_READ, now, STEP_BYTES if gives_way else READ_BYTES)
+        rest = HANDSHAKE_REST if tenant is None else self._pacing.body_rest(tenant)
+        self._serve(peer, EVENT_READ, now, STEP_BYTES if rest else READ_BYTES)
         self._pacing.took(started, self._clock(), rest)
 
     def _sweep(self, now: float) -> None:

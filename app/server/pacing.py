@@ -23,14 +23,18 @@ HANDSHAKE_REST: Final = 3
 """How much longer than a handshake's step the rest after it is while there are requests; the same
 after accepting connections."""
 
-BODY_REST: Final = 3
-"""Likewise for a part of a large body, while other tenants have requests. One tenant's bodies don't
-give way to its own requests, as these had better run together."""
+LEAST_BODY_REST: Final = 1
+"""Likewise for a part of a large body, while other tenants have requests: half of the time is
+theirs. One tenant's bodies don't give way to its own requests, as these had better run together."""
+
+MOST_BODY_REST: Final = 4
+"""Of a tenant with many bodies at a time beside the others: 16 of 1 MB that come together are still
+here in about a second."""
 
 _SUCCESS: Final = b"HTTP/1.1 2"
 
 
-def rest_end(started: float, ended: float, rest: int) -> float:
+def rest_end(started: float, ended: float, rest: float) -> float:
     """Gives the moment at which the next step may begin."""
     return ended + rest * (ended - started)
 
@@ -45,17 +49,25 @@ class Pacing:
     def __init__(self, places: int) -> None:
         self._presence = Presence(lately_ns=LATELY_NS)
         self._waiting: FairQueue[Peer] = FairQueue(places, places, 1)
+        self._senders: dict[Peer, str] = {}
+        """Whose bodies wait."""
         self._fruitless = Fruitless()
         self._due = 0.0
         self._is_busy = False
 
     def add(self, peer: Peer) -> bool:
         """Takes one in that doesn't wait already; False when there is no place."""
-        return self._waiting.offer(peer, peer.host) is None
+        if self._waiting.offer(peer, peer.host) is not None:
+            return False
+        if (tenant := peer.connection.tenant) is not None:
+            self._senders[peer] = tenant
+            self._presence.came(tenant)
+        return True
 
     def remove(self, peer: Peer, now: float) -> None:
         """Forgets one that was closed; one that doesn't wait is fine."""
         self._waiting.withdraw(peer, peer.host)
+        self._forget_body(peer)
         if not peer.was_answered:
             self._fruitless.ended(peer.host, now)
 
@@ -70,9 +82,15 @@ class Pacing:
         self._presence.came(tenant)
         self._presence.left(tenant)
 
-    def gives_way(self, tenant: str) -> bool:
-        """Whether a body of the tenant gives way: others asked lately."""
-        return self._presence.has_others(tenant)
+    def body_rest(self, tenant: str) -> float:
+        """Gives how much longer than a step of the tenant's body the rest after it is.
+
+        0 while no other tenant asks; the more, the more bodies and requests it has at a time beside
+        the others.
+        """
+        if not self._presence.has_others(tenant):
+            return 0
+        return max(LEAST_BODY_REST, min(MOST_BODY_REST, self._presence.excess(tenant)))
 
     def take(self, now: float, *, is_busy: bool) -> Peer | None:
         """Gives the next one when it is time for it; `took` has to follow.
@@ -85,8 +103,14 @@ class Pacing:
         peer = self._waiting.take(lambda each: self._due_of(each) <= now)
         if peer is not None:
             self._waiting.done(peer.host)
+            self._forget_body(peer)
             self._fruitless.stepped(peer.host, now)
         return peer
+
+    def _forget_body(self, peer: Peer) -> None:
+        tenant = self._senders.pop(peer, None)
+        if tenant is not None:
+            self._presence.left(tenant)
 
     def _due_of(self, peer: Peer) -> float:
         """When one that waits may go on."""
@@ -94,7 +118,7 @@ class Pacing:
             return self._due
         return max(self._due, self._fruitless.due(peer.host))
 
-    def took(self, started: float, ended: float, rest: int = HANDSHAKE_REST) -> None:
+    def took(self, started: float, ended: float, rest: float = HANDSHAKE_REST) -> None:
         """Says how long the step took; the next one rests if there were requests since the last."""
         self._due = rest_end(started, ended, rest * self._is_busy)
         self._is_busy = False

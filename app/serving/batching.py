@@ -12,8 +12,8 @@ client that is alone never waits.
 A tenant with one request at a time would wait for the batch that runs and then
 run as long itself. So where there is memory for both, its request goes in
 between two partitions of tenants that have more of them: the leader runs it
-before it goes on. That is not the tenant's turn, and a batch waits for such
-guests no longer than it has run itself.
+before it goes on. That is not the tenant's turn, and the next guest is
+let in only once the batch has run for as long as the ones before.
 """
 
 from __future__ import annotations

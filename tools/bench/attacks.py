@@ -19,6 +19,8 @@ from tools.bench.packed import serving
 from tools.bench.process_tree import look, watched
 from tools.bench.results import Row
 from tools.bench.rivals import (
+    ALONE,
+    BUSY,
     QUIET,
     RIVAL,
     Heard,
@@ -175,8 +177,8 @@ def _rows(
 ) -> Iterator[Row]:
     during = {**labels, "when": "during"}
     heard = [each.heard for each in endured]
-    yield from latency_rows({**labels, "when": "alone"}, alone)
-    yield from latency_rows({**labels, "when": "alone, cores busy"}, busy)
+    yield from latency_rows({**labels, "when": ALONE}, alone)
+    yield from latency_rows({**labels, "when": BUSY}, busy)
     yield from latency_rows(during, heard)
     yield from ratio_rows(during, alone, heard)
     yield from ratio_rows(during, busy, heard, " to busy cores")

@@ -42,6 +42,10 @@ RIVAL: Final = "rival"
 ASKED: Final = 2.0
 """What the quiet client's p99 may at most be of its value alone."""
 
+ALONE: Final = "alone"
+BUSY: Final = "alone, cores busy"
+"""Stretches without others that ask the appliance."""
+
 _BLOCK_BYTES: Final = 1 << 20
 _P50: Final = 0.5
 _P99: Final = 0.99

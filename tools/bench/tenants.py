@@ -26,6 +26,8 @@ from tools.bench.packed import serving
 from tools.bench.process_tree import descendants
 from tools.bench.results import Row
 from tools.bench.rivals import (
+    ALONE,
+    BUSY,
     QUIET,
     RIVAL,
     Heard,
@@ -48,10 +50,7 @@ SHARED: Final = "shared"
 PINNED: Final = "pinned"
 """Who runs where: all on all cores; clients on one, the appliance on the others."""
 
-ALONE: Final = "alone"
-BUSY: Final = "alone, cores busy"
 BESIDE: Final = "beside"
-"""The first tenant's stretches."""
 
 _WARM_S: Final = 0.5
 

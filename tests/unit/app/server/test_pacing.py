@@ -6,15 +6,18 @@ import socket
 from dataclasses import dataclass
 from typing import cast
 
+import pytest
+
 from app.server.connection import Connection
 from app.server.fruitless import FIRST_WAIT_S, FREE_ENDS
-from app.server.pacing import HANDSHAKE_REST, Pacing
+from app.server.pacing import HANDSHAKE_REST, LEAST_BODY_REST, MOST_BODY_REST, Pacing
 from app.server.peers import Peer
 
 
 @dataclass
 class State:
     is_established: bool = False
+    tenant: str | None = None
 
 
 def peer(host: str, state: State | None = None) -> Peer:
@@ -132,19 +135,58 @@ def test_an_answer_ends_the_waiting() -> None:
     assert found.take(10.0, is_busy=True) is peers[0]
 
 
-def test_connections_that_were_answered_end_as_they_like() -> None:
-    found, peers = waiting("a")
-    for _ in range(100):
-        client = peer("a")
-        found.answered(client, [b"HTTP/1.1 200 OK\r\n"])
-        found.remove(client, 10.0)
-    assert found.take(10.0, is_busy=True) is peers[0]
-
-
-def test_answers_that_say_no_do_not_count() -> None:
+@pytest.mark.parametrize(
+    ("status", "waits"), [("200 OK", False), ("400 Bad Request", True), ("503 Busy", True)]
+)
+def test_connections_that_got_what_they_asked_for_end_as_they_like(
+    status: str, waits: bool
+) -> None:
     found, _ = waiting("a")
     for _ in range(100):
         client = peer("a")
-        found.answered(client, [b"HTTP/1.1 400 Bad Request\r\n"])
+        found.answered(client, [f"HTTP/1.1 {status}\r\n".encode()])
         found.remove(client, 10.0)
-    assert found.take(10.0, is_busy=True) is None
+    assert (found.take(10.0, is_busy=True) is None) is waits
+
+
+def bodies(found: Pacing, tenants: str) -> list[Peer]:
+    peers = [peer(tenant, State(is_established=True, tenant=tenant)) for tenant in tenants]
+    assert all(found.add(each) for each in peers)
+    return peers
+
+
+def test_bodies_do_not_rest_for_requests_of_their_own_tenant() -> None:
+    found = Pacing(100)
+    bodies(found, "aaaa")
+    found.asked("a")
+    assert found.body_rest("a") == 0
+
+
+@pytest.mark.parametrize(
+    ("tenants", "rest"), [("a", 1), ("aa", 1), ("aaaa", 3), ("a" * 64, MOST_BODY_REST)]
+)
+def test_bodies_rest_the_longer_the_more_there_are(tenants: str, rest: float) -> None:
+    found = Pacing(100)
+    bodies(found, tenants)
+    found.asked("b")
+    assert found.body_rest("a") == rest
+
+
+def test_tenants_with_as_many_bodies_rest_alike_and_least() -> None:
+    found = Pacing(100)
+    bodies(found, "aaaaabbbbb")
+    assert found.body_rest("a") == found.body_rest("b") == LEAST_BODY_REST
+
+
+@pytest.mark.parametrize("left", [False, True])
+def test_bodies_that_wait_no_more_do_not_add_up(left: bool) -> None:
+    found = Pacing(100)
+    found.asked("b")
+    for _ in range(10):
+        (body,) = bodies(found, "a")
+        if left:
+            found.remove(body, 0.0)
+        else:
+            assert found.take(0.0, is_busy=False) is body
+            found.took(0.0, 0.0)
+    assert found.body_rest("a") == LEAST_BODY_REST
