@@ -57,7 +57,8 @@ class Pacing:
 
     def add(self, peer: Peer) -> bool:
         """Takes one in that doesn't wait already; False when there is no place."""
-        if self._waiting.offer(peer, peer.host) is not None:
+        # Behind a handshake that waits, bodies of the same address would wait too.
+        if self._waiting.offer(peer, peer.host, not peer.connection.is_established) is not None:
             return False
         if (tenant := peer.connection.tenant) is not None:
             self._senders[peer] = tenant

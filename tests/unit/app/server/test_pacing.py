@@ -119,12 +119,14 @@ def test_without_requests_such_handshakes_wait_for_nobody() -> None:
     assert found.take(10.0, is_busy=False) is peers[0]
 
 
-def test_bodies_of_such_an_address_do_not_wait() -> None:
-    found = Pacing(100)
+def test_bodies_of_such_an_address_do_not_wait_behind_its_handshakes() -> None:
+    found, _ = waiting("a")
     in_vain(found, "a", 100, 10.0)
     body = peer("a", State(is_established=True))
     found.add(body)
     assert found.take(10.0, is_busy=True) is body
+    found.took(10.0, 10.0)
+    assert found.take(10.0, is_busy=True) is None
 
 
 def test_an_answer_ends_the_waiting() -> None:
