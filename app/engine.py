@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -78,6 +79,23 @@ _LEVELS: Final = {
 }
 
 
+@dataclass(frozen=True, slots=True)
+class Value:
+    """One tensor or sequence, and who owns its memory. Made nowhere but in this module.
+
+    An OrtValue made over an array doesn't keep the array: neither it nor a numpy view of it may
+    outlive the array. So such a value carries its array, is read through it, and whatever
+    onnxruntime gives back that lies in it is copied (`_owning`).
+
+    Attributes:
+        ort_value: what onnxruntime runs on; None for strings, which it only takes as arrays.
+        array: who owns the memory; None when onnxruntime does.
+    """
+
+    ort_value: ort.OrtValue | None
+    array: Array | None = None
+
+
 class EngineError(Exception):
     """onnxruntime refused a graph or failed in it; its own errors share no base class."""
 
@@ -116,27 +134,26 @@ class OrtEngine:
             raise EngineError(f"expected {expected} inputs and outputs, the graph has {actual}")
         return OrtSession(session, layout)
 
-    def wrap(self, array: Array) -> Any:
-        """Makes a value of an array; numeric arrays are not copied.
+    def wrap(self, array: Array) -> Value:
+        """Makes a value of an array; numeric arrays are not copied, the value keeps them alive.
 
         onnxruntime makes no values of strings, only runs on arrays of them, so these stay arrays.
         """
         return _wrapped(array)
 
-    def unwrap(self, value: Any) -> Array:
-        """Gives a value's content as an array; numeric ones share its memory and keep it alive.
+    def unwrap(self, value: Value) -> Array:
+        """Gives a value's content as an array, which keeps the memory that it looks at alive.
 
-        bfloat16 is copied.
+        Numeric arrays are not copied, but for bfloat16 that onnxruntime made.
         """
-        return _unwrapped(value)
+        return _array_of(value)
 
-    def size_bytes(self, value: Any) -> int:
+    def size_bytes(self, value: Value) -> int:
         """Gives the size of a value's tensor in bytes; 0 for strings and sequences."""
-        if isinstance(value, np.ndarray):
+        ort_value = value.ort_value
+        if ort_value is None or not _has_address(ort_value):
             return 0
-        if not value.is_tensor() or value.data_type() == "tensor(string)":
-            return 0
-        return int(value.tensor_size_in_bytes())
+        return int(ort_value.tensor_size_in_bytes())
 
     def _options(self) -> ort.SessionOptions:
         options = session_options("none", self._threads)
@@ -166,44 +183,51 @@ class OrtSession:
         self._bindings: dict[int, ort.IOBinding] = {}
         self._nothing = ort.OrtValue.ortvalue_from_numpy(np.zeros(1, dtype=np.float32))
 
-    def run(self, values: Mapping[str, Any], weights: NDArray[np.uint8]) -> dict[str, Any]:
+    def run(self, values: Mapping[str, Value], weights: NDArray[np.uint8]) -> dict[str, Value]:
         """Runs the partition.
 
         Args:
-            values: onnxruntime values by name, at least the layout's inputs.
+            values: values by name, at least the layout's inputs.
             weights: the decrypted weights object; read in place, owned by the caller,
                 unchanged until this returns.
 
         Returns:
-            The layout's outputs by name, each owning its memory.
+            The layout's outputs by name. None of them looks at `weights` or at an input's array.
 
         Raises:
             EngineError: when a kernel fails.
         """
         try:
             inputs = [values[spec.name] for spec in self._layout.inputs]
-            has_arrays = any(isinstance(value, np.ndarray) for value in inputs)
-            run = self._run_with_arrays if has_arrays else self._run_bound
+            has_strings = any(value.ort_value is None for value in inputs)
+            run = self._run_with_arrays if has_strings else self._run_bound
             outputs = run(inputs, weights)
         except Exception as error:
             self._bindings.clear()
             raise EngineError(str(error)) from error
         return dict(zip((spec.name for spec in self._layout.outputs), outputs, strict=True))
 
-    def _run_bound(self, inputs: Sequence[Any], weights: NDArray[np.uint8]) -> Sequence[Any]:
+    def _run_bound(self, inputs: Sequence[Value], weights: NDArray[np.uint8]) -> list[Value]:
         binding = self._binding(weights)
         for name, value in zip(self._inputs, inputs, strict=True):
-            binding.bind_ortvalue_input(name, value)
+            binding.bind_ortvalue_input(name, value.ort_value)
         for name in self._outputs:
             binding.bind_output(name, "cpu")
         self._session.run_with_iobinding(binding)
-        outputs: Sequence[Any] = binding.get_outputs()
+        borrowed = [weights, *(value.array for value in inputs if value.array is not None)]
+        outputs = [_owning(output, borrowed) for output in binding.get_outputs()]
         self._unbind(binding)
         return outputs
 
-    def _run_with_arrays(self, inputs: Sequence[Any], weights: NDArray[np.uint8]) -> list[Any]:
-        """Strings can't be bound; outputs come as arrays then."""
-        feeds = dict(zip(self._inputs, inputs, strict=True))
+    def _run_with_arrays(self, inputs: Sequence[Value], weights: NDArray[np.uint8]) -> list[Value]:
+        """Strings can't be bound. Outputs come as arrays then.
+
+        These own their memory: onnxruntime's binding copies what lies in a feed.
+        """
+        feeds = {
+            name: value.array if value.ort_value is None else value.ort_value
+            for name, value in zip(self._inputs, inputs, strict=True)
+        }
         for name, weight in zip(self._weights, self._layout.weights, strict=True):
             raw = weights[weight.offset : weight.offset + weight.size_bytes]
             feeds[name] = _value_over(raw, weight.dtype, weight.shape)
@@ -268,49 +292,70 @@ class WholeModel:
             EngineError: when onnxruntime refuses the inputs or a kernel fails.
         """
         types = {each.name: each.type for each in self._session.get_inputs()}
-        feeds = {
-            name: _wrapped(array) if types.get(name) == _BFLOAT16 else array
-            for name, array in inputs.items()
-        }
         outputs = self._session.get_outputs()
         names = [each.name for each in outputs]
         try:
-            if any(each.type == _BFLOAT16 for each in outputs):
-                values = self._session.run_with_ort_values(names, _as_values(feeds))
-            else:
-                values = self._session.run(names, feeds)
-            return {name: _unwrapped(value) for name, value in zip(names, values, strict=True)}
+            if not any(kind == _BFLOAT16 for kind in (*types.values(), *(o.type for o in outputs))):
+                return dict(zip(names, self._session.run(names, dict(inputs)), strict=True))
+            feeds = {name: _wrapped(array) for name, array in inputs.items()}
+            ort_values = {name: value.ort_value for name, value in feeds.items()}
+            results = self._session.run_with_ort_values(names, ort_values)
+            borrowed = [value.array for value in feeds.values() if value.array is not None]
+            arrays = [_array_of(_owning(result, borrowed)) for result in results]
         except Exception as error:
             raise EngineError(str(error)) from error
+        return dict(zip(names, arrays, strict=True))
 
 
-def _as_values(feeds: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        name: ort.OrtValue.ortvalue_from_numpy(value) if isinstance(value, np.ndarray) else value
-        for name, value in feeds.items()
-    }
-
-
-def _wrapped(array: Array) -> Any:
+def _wrapped(array: Array) -> Value:
     dtype = dtype_name(array)
     if dtype == "string":
-        return array
+        return Value(None, array)
+    # What onnxruntime can't read in place would be a copy that nobody owns.
+    array = np.ascontiguousarray(array).reshape(array.shape)
     if dtype != "bfloat16":
-        return ort.OrtValue.ortvalue_from_numpy(array)
-    bits = np.ascontiguousarray(array).reshape(array.shape).view(np.uint16)
-    return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, _ELEMENT_TYPES[dtype])
+        return Value(ort.OrtValue.ortvalue_from_numpy(array), array)
+    bits = array.view(np.uint16)
+    element_type = _ELEMENT_TYPES[dtype]
+    return Value(ort.OrtValue.ortvalue_from_numpy_with_onnx_type(bits, element_type), array)
 
 
-def _unwrapped(value: Any) -> Array:
-    if isinstance(value, np.ndarray):
-        return value
-    if not value.is_tensor() or value.data_type() != _BFLOAT16:
-        array: Array = value.numpy()
+def _owning(output: ort.OrtValue, borrowed: Sequence[Array]) -> Value:
+    """Makes a value of an output, of a copy where its bytes lie in memory of somebody else's.
+
+    A graph may give out one of its inputs. The weights' buffer is overwritten by the next
+    partition, a request's array is gone with the request. Sequences are copied by onnxruntime's
+    operators: no graph input is one.
+    """
+    if not _has_address(output):
+        return Value(output)
+    address, size_bytes = output.data_ptr(), output.tensor_size_in_bytes()
+    starts = ((memory.ctypes.data, memory.nbytes) for memory in borrowed)
+    if not any(start <= address < start + length for start, length in starts):
+        return Value(output)
+    copy = ort.OrtValue.ortvalue_from_shape_and_type(output.shape(), output.element_type(), "cpu")
+    ctypes.memmove(copy.data_ptr(), address, size_bytes)
+    return Value(copy)
+
+
+def _array_of(value: Value) -> Array:
+    if value.array is not None:
+        return value.array
+    ort_value = value.ort_value
+    if ort_value is None:
+        raise EngineError("a value without content")
+    if not _has_address(ort_value) or ort_value.data_type() != _BFLOAT16:
+        array: Array = ort_value.numpy()
         return array
     # onnxruntime makes no array of bfloat16, only tells where its bytes are.
-    size_bytes = value.tensor_size_in_bytes()
-    copy = ctypes.string_at(value.data_ptr(), size_bytes) if size_bytes else b""
-    return np.frombuffer(copy, BFLOAT16).reshape(value.shape())
+    size_bytes = ort_value.tensor_size_in_bytes()
+    copy = ctypes.string_at(ort_value.data_ptr(), size_bytes) if size_bytes else b""
+    return np.frombuffer(copy, BFLOAT16).reshape(ort_value.shape())
+
+
+def _has_address(ort_value: ort.OrtValue) -> bool:
+    """Whether a value is a tensor of plain bytes: no strings, sequence or optional."""
+    return bool(ort_value.is_tensor()) and ort_value.data_type() != "tensor(string)"
 
 
 def _value_over(raw: NDArray[np.uint8], dtype: str, shape: Sequence[int]) -> Any:

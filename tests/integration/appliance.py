@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import secrets
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from tools.bundling.keys import encode_public_key
 from tools.bundling.writer import BundleKeys, write_bundle
-from tools.model_folder import open_folder
+from tools.model_folder import ModelFolder, open_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 DIGITS = ROOT / "partitions" / "digits"
@@ -54,18 +55,24 @@ class Appliance:
         return Answer(int(status), json.loads(body))
 
 
-def prepare(folder: Path, **changes: object) -> Path:
-    """Writes key, bundle and configuration of the sample model; gives the configuration's path."""
+def prepare(place: Path, *, folder: ModelFolder | None = None, **changes: object) -> Path:
+    """Writes key, bundle and configuration of a model; gives the configuration's path.
+
+    Args:
+        place: where they go.
+        folder: the model; None for the sample model.
+        changes: fields of the configuration.
+    """
+    model = folder or open_folder(DIGITS)
     keys = BundleKeys(secrets.token_bytes(32), Ed25519PrivateKey.generate())
-    (folder / "keys").mkdir()
-    (folder / "keys" / "digits.key").write_bytes(keys.model_key)
-    bundle = folder / "digits.bundle"
-    model = open_folder(DIGITS)
+    (place / "keys").mkdir()
+    (place / "keys" / f"{model.model_id}.key").write_bytes(keys.model_key)
+    bundle = place / f"{model.model_id}.bundle"
     write_bundle(model, keys, bundle, progress=lambda _: None)
     owner = encode_public_key(keys.owner.public_key()).decode().strip()
     assert len(base64.b64decode(owner)) == 32
     model_entry = {
-        "id": "digits",
+        "id": model.model_id,
         "bundle": str(bundle),
         "minimum_version": 1,
         "owner_public_key": owner,
@@ -76,22 +83,25 @@ def prepare(folder: Path, **changes: object) -> Path:
         "production": False,
         "listen": {"host": "127.0.0.1", "port": 0, "names": ["localhost", "127.0.0.1"]},
         "models": [model_entry],
-        "insecure_key_folder": str(folder / "keys"),
+        "insecure_key_folder": str(place / "keys"),
         "budget_bytes": model.plan.budget_bytes,
         "workers": 2,
         "inference_threads": 1,
         "insecure_open_access": True,
     }
-    path = folder / "config.json"
+    path = place / "config.json"
     path.write_text(json.dumps({**config, **changes}))
     return path
 
 
 @contextmanager
-def running(config: Path) -> Iterator[Appliance]:
+def running(config: Path, environment: Mapping[str, str] | None = None) -> Iterator[Appliance]:
     """Starts `python -m app`, waits for its own word that it is ready, stops it in the end."""
     command = [sys.executable, "-m", "app", "--config", str(config)]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+    variables = {**os.environ, **(environment or {})}
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, text=True, env=variables
+    ) as process:
         try:
             yield read_announcement(process, config.parent)
             process.terminate()

@@ -201,7 +201,8 @@ def test_bfloat16_goes_through_the_engine() -> None:
     for shape in ((2, 2), (0, 2), ()):
         array = np.full(shape, 0x3F80, np.uint16).reshape(-1).view(BFLOAT16).reshape(shape)
         value = engine.wrap(array)
-        assert value.data_type() == "tensor(bfloat16)"
+        assert value.ort_value is not None
+        assert value.ort_value.data_type() == "tensor(bfloat16)"
         assert engine.size_bytes(value) == array.nbytes
         found = engine.unwrap(value)
         assert (found.dtype, found.shape) == (array.dtype, array.shape)
