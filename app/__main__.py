@@ -24,9 +24,10 @@ from app.runtime import Runtime, detect
 from app.server import logs
 from app.server.application import create_application
 from app.server.certificate import ServerIdentity, load_client_ca, load_identity, make_identity
-from app.server.http import ApplianceServer
+from app.server.server import ApplianceServer
 from app.server.tls.libraries import LIBRARIES
 from app.server.tls.renewal import Material, RenewedEndpoint
+from app.serving.accounts import Accounts
 from app.serving.catalogue import Catalogue
 from app.serving.repository import find_bundles
 from app.serving.residence import Residence
@@ -36,6 +37,8 @@ ROOT_VARIABLE: Final = "OCCLUM_STAND_IN_ROOT"
 
 CERTIFICATE_DAYS: Final = 90
 _USAGE: Final = 2
+
+_SWITCH_INTERVAL_S: Final = 0.0005
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -72,7 +75,8 @@ def _serve(config: Config) -> None:
         _say(line)
     gate = _gate(config)
     keys = FolderKeySource(config.key_folder)
-    catalogue = _catalogue(config, keys)
+    accounts = Accounts()
+    catalogue = _catalogue(config, keys, accounts)
     endpoint = _endpoint(config, runtime)
     server = ApplianceServer(
         create_application(
@@ -86,10 +90,14 @@ def _serve(config: Config) -> None:
         config.workers,
         f"cloister/{__version__} ({runtime.value})",
         gate=gate,
+        accounts=accounts,
     )
     _announce(endpoint.identity, server.bind())
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
+    # A thread that comes back from a kernel or from decrypting waits for another one's step of
+    # Python this long at most; the ordinary 5 ms are as long as a small model's whole request.
+    sys.setswitchinterval(_SWITCH_INTERVAL_S)
     # What lives until the end isn't looked through again: doing so stops every thread.
     gc.collect()
     gc.freeze()
@@ -97,14 +105,16 @@ def _serve(config: Config) -> None:
     _say("stopped")
 
 
-def _catalogue(config: Config, keys: KeySource) -> Catalogue:
+def _catalogue(config: Config, keys: KeySource, accounts: Accounts) -> Catalogue:
     ids = [model.model_id for model in config.models]
     twice = sorted({each for each in ids if ids.count(each) > 1})
     if twice:
         problems = [f"model {each!r} is configured twice" for each in twice]
         raise ConfigError("config.models", problems)
     max_delay_ns = config.max_delay_us * 1000
-    residence = Residence(config.budget_bytes, max_delay_ns=max_delay_ns, report=_say)
+    residence = Residence(
+        config.budget_bytes, accounts=accounts, max_delay_ns=max_delay_ns, report=_say
+    )
     catalogue = Catalogue(lambda: find_bundles(config, keys), residence, report=_say)
     catalogue.start({model.model_id for model in config.models if model.bundle is not None})
     return catalogue

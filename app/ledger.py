@@ -35,14 +35,9 @@ class Ledger:
 
     @contextmanager
     def run(self) -> Iterator[None]:
-        """Gives a run a peak of its own and takes back, at its end, what it still has.
-
-        Of two runs inside each other the outer one's peak counts the inner one too.
-        """
-        used_bytes, peak_bytes = self.used_bytes, self.peak_bytes
-        self.peak_bytes = used_bytes
+        """Gives a run a peak of its own and takes back, at its end, what it still has."""
+        used_bytes = self.peak_bytes = self.used_bytes
         try:
             yield
         finally:
             self.used_bytes = used_bytes
-            self.peak_bytes = max(self.peak_bytes, peak_bytes)

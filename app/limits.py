@@ -47,9 +47,6 @@ MAX_TOP_K: Final = 100
 MAX_ID_CHARACTERS: Final = 256
 """Length of a request's id, which is sent back."""
 
-MAX_WAITING: Final = 64
-"""Requests that worker threads wait with at one model: one each, so the most workers there are."""
-
 MAX_BATCH: Final = 64
 """Requests that may run together: one of each worker."""
 
@@ -77,6 +74,10 @@ the image is built."""
 MAX_BUNDLES: Final = 256
 """Bundles looked at in a bundle folder: 64 models of four versions."""
 
+ROOM_TIMEOUT_S: Final = 30.0
+"""How long a request waits for memory: a body for other bodies of its client, a model for other
+models, which takes some times their loading."""
+
 DRAIN_TIMEOUT_S: Final = 30.0
 """How long a new version that has no room beside the old one waits for its running requests."""
 
@@ -87,6 +88,10 @@ MAX_CONNECTIONS: Final = 512
 MAX_SKIPPED_BYTES: Final = 1 * MIB
 """Largest body of a refused request that is received and thrown away so that its connection can
 stay open: to decrypt it takes about as long as the handshake of a new one."""
+
+MAX_REFUSALS: Final = 32
+"""Requests in a row that may be refused on one connection before it is closed: more than a client
+with a wrong setting tries, few enough that a handshake is due for them."""
 
 CONNECTION_BYTES: Final = 112 * KIB
 """Memory of an open connection beside its requests: Mbed TLS's two record buffers and state of
@@ -101,7 +106,8 @@ MAX_CONNECTIONS_PER_ADDRESS: Final = 256
 """Connections of one address, so that one client can't take them all."""
 
 MAX_BUFFERED_BYTES: Final = 96 * MIB
-"""Request bodies held for all connections together: three of the largest."""
+"""Request bodies held for all connections together: three of the largest. As much may be held of
+answers that clients don't take."""
 
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 """From accept to the finished handshake. Several round trips on a bad line take under 2 s. While
@@ -112,10 +118,10 @@ HEAD_TIMEOUT_S: Final = 10.0
 """From a request's first byte to the end of its headers."""
 
 BODY_TIMEOUT_S: Final = 10.0
-"""Grace for a body, to which its size at MIN_BODY_BYTES_PER_S is added."""
+"""Grace for a body; what came of it at MIN_BODY_BYTES_PER_S is added."""
 
 MIN_BODY_BYTES_PER_S: Final = 64 * KIB
-"""A slower upload is dropped: a 32 MiB body then takes at most 8.7 minutes."""
+"""An upload that has fallen behind this rate by more than BODY_TIMEOUT_S is dropped."""
 
 RESPONSE_TIMEOUT_S: Final = 30.0
 """A client that doesn't take its answer for this long is dropped."""
@@ -135,9 +141,6 @@ LINGER_S: Final = 2.0
 reset: RFC 9112 §9.6."""
 
 MAX_QUEUED_REQUESTS: Final = 256
-"""Complete requests of all tenants that wait for a worker; beyond it the tenant with the most is
-answered 503. They hold a connection each and no thread: half of MAX_CONNECTIONS."""
-
-MAX_QUEUED_PER_TENANT: Final = 128
-"""Complete requests of one tenant that wait: twice the 64 connections that load generators and
-gateways open by default."""
+"""Complete requests of all clients that wait for a worker; one client alone may have half of them,
+twice the 64 connections that load generators and gateways open by default. They hold a connection
+each and no thread."""

@@ -19,7 +19,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,13 +34,10 @@ from app.errors import (
 from app.ledger import Ledger
 from app.loading import Load
 from app.manifest import PartitionLayout
-from app.schedule import Schedule, Stage, alone_bytes, make_schedule, make_stages
+from app.schedule import Schedule, Stage, make_schedule, make_stages
 from app.stream import WeightStream
 from app.tensors import Array, TensorSpec, check_inputs
 from app.wiring import check_wiring
-
-MOST_GUEST_COST: Final = 0.02
-"""How much slower requests may become for a guest's room, which keeps fewer weights in memory."""
 
 
 class Reader(Protocol):
@@ -148,8 +145,6 @@ class Runner:
         lock_step: most requests of one batch; room for their boundary tensors is kept.
         growth: how many times larger than the planned one a request may be; room is kept for it.
         overlap: whether a core is free to load weights while a partition runs.
-        guest: whether to keep room for one planned request more, which runs `between` partitions
-            of others, where that makes requests no slower worth mentioning.
         clock_ns: a monotonic clock in nanoseconds.
 
     Raises:
@@ -169,7 +164,6 @@ class Runner:
         lock_step: int = 1,
         growth: int = 1,
         overlap: bool = True,
-        guest: bool = False,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
     ) -> None:
         self._engine = engine
@@ -184,7 +178,7 @@ class Runner:
         self._layouts = [layout for layout, _ in self._partitions]
         check_wiring(self._inputs, self._layouts, self._outputs)
         sizes = [reader.weights_bytes(index) for index in range(reader.partition_count)]
-        self.schedule = self._make_schedule(sizes, overlap=overlap, guest=guest)
+        self.schedule = self._make_schedule(sizes, overlap=overlap)
         self._stream = WeightStream(
             self.schedule,
             sizes,
@@ -201,7 +195,7 @@ class Runner:
         except Exception as error:
             raise ExecutionError(index, "load", str(error)) from error
 
-    def _make_schedule(self, sizes: Sequence[int], *, overlap: bool, guest: bool) -> Schedule:
+    def _make_schedule(self, sizes: Sequence[int], *, overlap: bool) -> Schedule:
         stages = self._stages(sizes)
         room_bytes = self._ledger.budget_bytes - self._ledger.used_bytes
         schedule = make_schedule(stages, room_bytes, overlap=overlap)
@@ -210,21 +204,16 @@ class Runner:
             working_bytes = max(stage.working_bytes for stage in stages)
             required = self._ledger.used_bytes + max(sizes) + working_bytes
             raise MemoryBudgetError(largest, "load", required, self._ledger.budget_bytes)
-        if guest:
-            hosting = make_schedule(self._stages(sizes, guest=True), room_bytes, overlap=overlap)
-            if hosting and hosting.request_ns <= schedule.request_ns * (1 + MOST_GUEST_COST):
-                schedule = hosting
         self._ledger.reserve(schedule.weights_bytes(stages), largest, "load")
         return schedule
 
-    def _stages(self, sizes: Sequence[int], *, guest: bool = False) -> list[Stage]:
+    def _stages(self, sizes: Sequence[int]) -> list[Stage]:
         return make_stages(
             self._layouts,
             sizes,
             self._answer_bytes(),
             requests=self._lock_step,
             growth=self._most_growth,
-            guest=guest,
         )
 
     def _answer_bytes(self) -> int:
@@ -276,7 +265,6 @@ class Runner:
         requests: Sequence[Mapping[str, Array]],
         *,
         cancelled: Callable[[int], bool] | None = None,
-        between: Callable[[], None] | None = None,
     ) -> list[RunResult | ExecutionError]:
         """Runs several requests in lock step, each with an end of its own.
 
@@ -284,8 +272,6 @@ class Runner:
             requests: as for `run_batch`.
             cancelled: asked before every partition for each request, by its place in `requests`;
                 True gives that one up and its memory back, the others go on.
-            between: called before every partition but the first; it may run other requests on this
-                runner, for which `has_room` tells whether they fit.
 
         Returns:
             For each request its result, or why it has none: a MemoryBudgetError before a partition
@@ -298,16 +284,8 @@ class Runner:
             BundleIntegrityError: when weights don't authenticate; no request has a result.
         """
         self._check(requests)
-        cancelled, between = cancelled or (lambda _: False), between or (lambda: None)
         with self._ledger.run():
-            return self._run_all(requests, cancelled, between)
-
-    def has_room(self, inputs: Mapping[str, Array]) -> bool:
-        """Says whether a request, as large as its inputs tell, fits beside what runs now."""
-        size_bytes = sum(array.nbytes for array in inputs.values())
-        growth = max(1, -(-size_bytes // max(1, self._layouts[0].boundary_bytes)))
-        needed_bytes = alone_bytes(self._layouts) * growth
-        return self._ledger.used_bytes + needed_bytes <= self._ledger.budget_bytes
+            return self._run_all(requests, cancelled or (lambda _: False))
 
     def _check(self, requests: Sequence[Mapping[str, Array]]) -> None:
         if not 1 <= len(requests) <= self._lock_step:
@@ -319,14 +297,11 @@ class Runner:
         self,
         requests: Sequence[Mapping[str, Array]],
         cancelled: Callable[[int], bool],
-        between: Callable[[], None],
     ) -> list[RunResult | ExecutionError]:
         batch = Batch(len(requests), lambda values: self._drop(values, list(values)))
         batch.each(lambda number, values: self._keep(values, self._wrap(requests[number]), 0))
         timings = []
         for index, (layout, session) in enumerate(self._partitions):
-            if index and batch.values:
-                between()
             batch.give_up(cancelled, index)
             if not batch.values:
                 break

@@ -126,11 +126,6 @@ def batch_bytes(before_bytes: int, after_bytes: int, inside_bytes: int, requests
     return before_bytes + (requests - 1) * max(before_bytes, after_bytes) + inside_bytes
 
 
-def alone_bytes(partitions: Sequence[Predicted]) -> int:
-    """Gives the most bytes that one planned request's tensors take."""
-    return max(each.boundary_bytes + each.activation_bytes for each in partitions)
-
-
 def make_stages(
     partitions: Sequence[Predicted],
     weights_bytes: Sequence[int],
@@ -138,7 +133,6 @@ def make_stages(
     *,
     requests: int = 1,
     growth: int = 1,
-    guest: bool = False,
 ) -> list[Stage]:
     """Describes a model's partitions for a schedule.
 
@@ -148,19 +142,12 @@ def make_stages(
         answer_bytes: what lives across the end of the last one, for one request.
         requests: of one batch.
         growth: how many times larger than the planned one a request may be.
-        guest: whether one planned request more can run while a batch waits between two partitions.
     """
     after = [*(each.boundary_bytes for each in partitions[1:]), answer_bytes]
-    waiting = max((each.boundary_bytes for each in partitions[1:]), default=0)
-    least = requests * growth * waiting + alone_bytes(partitions) if guest else 0
     return [
         Stage(
             size,
-            max(
-                batch_bytes(each.boundary_bytes, after_bytes, each.activation_bytes, requests)
-                * growth,
-                least,
-            ),
+            batch_bytes(each.boundary_bytes, after_bytes, each.activation_bytes, requests) * growth,
             each.run_ns * requests,
         )
         for each, size, after_bytes in zip(partitions, weights_bytes, after, strict=True)

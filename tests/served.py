@@ -17,7 +17,7 @@ from app.errors import NotFoundError
 from app.runner import PartitionTiming, RunResult
 from app.runtime import Runtime
 from app.server.application import create_application
-from app.server.routes.rights import ADMISSION
+from app.server.wsgi import ADMISSION
 from app.serving.statistics import Recorder, Statistics
 from app.tensors import Array
 from tests import fakes

@@ -5,7 +5,8 @@
 
 Every state but WORKING has a deadline. The event loop carries ciphertext between
 a `Connection` and its socket, hands complete requests on and brings answers
-back. All of it happens in one thread.
+back. All of it happens in one thread, one request of a connection at a time:
+what was pipelined behind it waits for `advance`.
 """
 
 from __future__ import annotations
@@ -17,20 +18,17 @@ from collections.abc import Sequence
 from io import BytesIO
 from typing import Final
 
-from app.access.admission import Gate, Refusal
-from app.limits import KIB
+from app.access.admission import Gate, Pass, Refusal
+from app.limits import KIB, MAX_REFUSALS
 from app.server.counters import TransportCounters
 from app.server.framing import CONTINUE, PLAIN_HTTP, FramingError, Head, error_answer, scan
-from app.server.request import Request
-from app.server.room import Room, Share
+from app.server.request import Request, address_client, client_of
 from app.server.tls.channel import Channel, ChannelState, TlsError
-from app.server.transport import READ_BYTES, STEP_BYTES, TransportLimits
+from app.server.transport import STEP_BYTES, TransportLimits
+from app.serving.pool import Pool
 
 _SEND_BYTES: Final = 128 * KIB
 """Ciphertext made ahead of the socket: enough to keep it busy, little per slow client."""
-
-_BODY_STEP_BYTES: Final = READ_BYTES + 16 * KIB
-"""Most plaintext of one read: what was read, and a record that was completed by it."""
 
 _JOIN_BYTES: Final = 16 * KIB
 """Answers up to one TLS record are joined, so that head and body share it."""
@@ -58,6 +56,8 @@ class Connection:
     """The state of one connection.
 
     Attributes:
+        client: whose it is, as `app.serving.accounts` tells them apart: an address until a request
+            is let in, then that request's.
         phase: what it waits for.
         deadline: when `expire` is to be called, on the caller's clock.
         starved: a body waits for room; `resume` tries again.
@@ -69,7 +69,7 @@ class Connection:
         self,
         channel: Channel,
         address: tuple[str, int],
-        room: Room,
+        room: Pool,
         limits: TransportLimits,
         *,
         gate: Gate,
@@ -90,8 +90,13 @@ class Connection:
         self._answer_deadline = math.inf
         self._request: Request | None = None
         self._ready = False
+        self._body_began = 0.0
         self._continue_due = False
         self._skip_bytes = 0
+        self._refusals = 0
+        """In a row, without a request that was let in."""
+        self._address_client = address_client(address[0])
+        self.client = self._address_client
         self.phase = Phase.HANDSHAKE
         self.deadline = now + limits.handshake_timeout_s
         self.starved = False
@@ -110,15 +115,16 @@ class Connection:
         return not self.starved
 
     @property
-    def is_bulky(self) -> bool:
-        """Whether more of a body is missing than one step brings."""
-        request = self._request if self.phase is Phase.BODY else None
-        return request is not None and request.missing_bytes > STEP_BYTES
+    def is_background(self) -> bool:
+        """Whether what comes next may wait: a handshake, a large body, what follows a refusal."""
+        if self.phase is Phase.BODY and self._request is not None:
+            return self._request.missing_bytes > STEP_BYTES
+        return self.phase is Phase.HANDSHAKE or self._refusals > 0
 
     @property
-    def tenant(self) -> str | None:
-        """Whose request is being received or answered; None when there is none."""
-        return None if self._request is None else self._request.tenant
+    def has_pipelined(self) -> bool:
+        """Whether bytes of a further request are here already; `advance` looks at them."""
+        return self.phase is Phase.IDLE and len(self._inbox) > 0
 
     def outgoing(self) -> memoryview:
         """Gives ciphertext for the socket, encrypting more of the answer when none is left."""
@@ -161,7 +167,6 @@ class Connection:
             self._request = None
             if not self.closing_soon:
                 self._enter(Phase.IDLE, now + self._limits.keep_alive_s)
-                self._advance(now)
             else:
                 self.close(now)
             return True
@@ -195,7 +200,14 @@ class Connection:
     def resume(self, now: float) -> None:
         """Tries again to get room for a starved body."""
         if self.phase is Phase.BODY and self.starved:
-            self._advance(now)
+            self._read_body(now)
+
+    def advance(self, now: float) -> None:
+        """Goes from the received bytes as far as they lead: to one request, or one refusal."""
+        if self.phase in (Phase.IDLE, Phase.HEAD):
+            self._read_head(now)
+        if self.phase is Phase.BODY:
+            self._read_body(now)
 
     def expire(self, now: float) -> None:
         """Acts on the deadline: says so where a client may listen, else closes."""
@@ -253,14 +265,7 @@ class Connection:
             # RFC 5246 §7.2.1: pending writes are discarded, so nobody waits for an answer.
             self.drop()
             return
-        self._advance(now)
-
-    def _advance(self, now: float) -> None:
-        """Goes from the received bytes as far as they lead."""
-        if self.phase in (Phase.IDLE, Phase.HEAD):
-            self._read_head(now)
-        if self.phase is Phase.BODY:
-            self._read_body()
+        self.advance(now)
 
     def _read_head(self, now: float) -> None:
         if not self._skip():
@@ -279,18 +284,25 @@ class Connection:
     def _let_in(self, head: Head, now: float) -> None:
         """Asks the gate before anything is set aside for the body."""
         entry = self._gate.admit(head, self._channel.peer_fingerprint, now)
+        if isinstance(entry, Pass) and head.body_bytes and not _takes_body(head, entry):
+            entry.release()
+            entry = Refusal(413, "this method and path take no body; send none")
         if isinstance(entry, Refusal):
+            self.client = self._address_client
             self._skip_bytes = head.body_bytes
             # A client that waits for "100 Continue" may leave the body out: only closing is clear.
             small = head.body_bytes <= self._limits.max_skipped_bytes and not head.expects_continue
-            self._turn_away(head, entry, head.keep_alive and small, now)
+            # A tenant that asks too often is told when to come again, and keeps its connection.
+            self._refusals += entry.retry_after_s is None
+            keep_open = head.keep_alive and small and self._refusals < MAX_REFUSALS
+            self._turn_away(head, entry, keep_open, now)
             return
-        share = Share(max(0, head.body_bytes - len(self._inbox)))
-        self._request = Request(head, BytesIO(), self._address, share, entry)
+        self._refusals = 0
+        self.client = client_of(entry, self._address_client)
+        self._request = Request(head, BytesIO(), self._address, entry, self.client)
         self._continue_due = head.expects_continue
-        timeout_s = self._limits.body_timeout_s
-        timeout_s += head.body_bytes / self._limits.min_body_bytes_per_s
-        self._enter(Phase.BODY, now + timeout_s)
+        self._body_began = now
+        self._enter(Phase.BODY, now + self._limits.body_timeout_s)
 
     def _skip(self) -> bool:
         """Throws the body of a refused request away as it comes; True once it is gone."""
@@ -311,32 +323,39 @@ class Connection:
         )
         self.answer([answer], keep_open, now)
 
-    def _read_body(self) -> None:
+    def _read_body(self, now: float) -> None:
         request = self._request
-        if request is None:
+        if request is None or not self._has_room(request, now):
             return
-        missing = request.missing_bytes
-        size = min(missing, len(self._inbox))
+        size = min(request.missing_bytes, len(self._inbox))
         if size:
             self._continue_due = False
             request.body.write(self._inbox[:size])
             del self._inbox[:size]
-        if size < missing:
-            self._ask_for_room(request.share, missing - size)
+        if request.missing_bytes:
+            if self._continue_due:
+                self._continue_due = False
+                self._channel.write(CONTINUE)
+            # It may go on for as long as it has come at the least rate, and the grace.
+            earned_s = request.body.tell() / self._limits.min_body_bytes_per_s
+            self.deadline = self._body_began + self._limits.body_timeout_s + earned_s
             return
         request.body.getvalue()  # trims the buffer, so that read() of everything can share it
         request.body.seek(0)
         self._ready = True
         self._enter(Phase.WORKING, math.inf)
 
-    def _ask_for_room(self, share: Share, missing: int) -> None:
-        """Makes sure that the next read of this body has room."""
-        unused = missing - share.unreserved_bytes
-        short = unused < min(missing, _BODY_STEP_BYTES)
-        self.starved = short and not self._room.reserve(share, _BODY_STEP_BYTES)
-        if self._continue_due and not self.starved:
-            self._continue_due = False
-            self._channel.write(CONTINUE)
+    def _has_room(self, request: Request, now: float) -> bool:
+        """Takes room for the whole body, once: a body that has begun can always be completed."""
+        if not request.held_bytes and request.head.body_bytes:
+            if not self._room.take(request.client, request.head.body_bytes):
+                if not self.starved:
+                    self.starved, self.deadline = True, now + self._limits.room_timeout_s
+                return False
+            request.held_bytes = request.head.body_bytes
+            self._body_began = now
+        self.starved = False
+        return True
 
     def _refuse(self, status: int, reason: str, now: float) -> None:
         self._forget_body()
@@ -376,3 +395,8 @@ class Connection:
             self._channel.write(piece)
             room -= len(piece)
         return self._channel.take_ciphertext()
+
+
+def _takes_body(head: Head, entry: Pass) -> bool:
+    """Whether a body may be sent: not by strangers, and where RFC 9110 §9.3 gives it a meaning."""
+    return entry.admission is not None and head.method not in (b"GET", b"HEAD")

@@ -13,7 +13,14 @@ from typing import Final
 TRANSPORT: Final = "cloister.transport"
 """WSGI environment key of a function without arguments that gives a copy of the counters."""
 
-REFUSALS: Final = {401: "credentials", 403: "right", 404: "model", 429: "quota", 503: "busy"}
+REFUSALS: Final = {
+    401: "credentials",
+    403: "right",
+    404: "model",
+    413: "body",
+    429: "quota",
+    503: "busy",
+}
 """Why a request was turned away before a worker got it, by the status of the answer."""
 
 _STATUS: Final = slice(len(b"HTTP/1.1 "), len(b"HTTP/1.1 200"))

@@ -1,7 +1,7 @@
 """Where a request ends: strict HTTP/1 framing on decrypted bytes, without any I/O.
 
-Whatever two parsers could read differently is refused here, so that the HTTP
-parser behind it never sees it: RFC 9112 §2 to §6 and §11.2 (request smuggling).
+Whatever two parsers could read differently is refused: RFC 9112 §2 to §6 and
+§11.2 (request smuggling).
 Nothing returned by this module was authenticated by anybody; it is merely well
 formed.
 """
@@ -55,21 +55,23 @@ class Head:
     """A checked request line with its headers.
 
     Attributes:
-        wire: the bytes for the HTTP parser, up to the empty line; without what is used here.
+        headers: names in small letters and values, in their order; without what is used here.
         consumed_bytes: how many bytes of the input belong to the head.
         body_bytes: how many bytes of body follow.
         method: in capitals, as in b"GET".
         target: the path, with the query.
-        authorization: the header's value. It goes no further: `wire` doesn't hold it.
+        minor_version: of HTTP/1: 0 or 1.
+        authorization: the header's value. It goes no further: `headers` doesn't hold it.
         expects_continue: the client waits for `CONTINUE` before it sends the body.
         keep_alive: another request may follow on this connection.
     """
 
-    wire: bytes
+    headers: Sequence[tuple[bytes, bytes]]
     consumed_bytes: int
     body_bytes: int
     method: bytes
     target: bytes
+    minor_version: int
     authorization: bytes | None
     expects_continue: bool
     keep_alive: bool
@@ -151,15 +153,13 @@ def _parse(lines: list[bytes], consumed_bytes: int, max_body_bytes: int) -> Head
     fields = dict(headers)
     if minor == 1 and b"host" not in fields:
         raise FramingError(400, "HTTP/1.1 needs one Host header")
-    wire = [
-        line for line, (name, _) in zip(lines[1:], headers, strict=True) if name not in _USED_HERE
-    ]
     return Head(
-        wire=b"\r\n".join([lines[0], *wire, b"", b""]),
+        headers=tuple(header for header in headers if header[0] not in _USED_HERE),
         consumed_bytes=consumed_bytes,
         body_bytes=_body_bytes(fields, max_body_bytes),
         method=method,
         target=target,
+        minor_version=minor,
         authorization=fields.get(b"authorization"),
         expects_continue=_expects_continue(fields) and minor == 1,
         keep_alive=_keeps_alive(headers, minor),

@@ -2,7 +2,13 @@
 
 Workers never touch a socket. They get complete requests and give complete
 answers, so a silent, slow or vanished client costs memory within the limits and
-never a worker. What gives way to requests is in `app.server.pacing`.
+never a worker.
+
+What a turn finds ready is looked at in the order of the clients' standing
+(`app.serving.accounts`), one request of a connection at a time, and is charged
+to them. Handshakes, large bodies and what follows a refused request are
+background work: one step at a time, and while others have requests a rest of
+three times its length after each, as it holds the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -22,20 +28,27 @@ from app.server.connection import Connection, Phase
 from app.server.counters import TransportCounters
 from app.server.listener import Listener
 from app.server.logs import Event
-from app.server.pacing import HANDSHAKE_REST, Pacing, rest_end
 from app.server.peers import Peer, Peers
-from app.server.request import Request
-from app.server.room import Room
+from app.server.request import Request, address_client
 from app.server.tls.channel import Channel
 from app.server.transport import READ_BYTES, STEP_BYTES, TransportLimits
 from app.server.waker import Waker
+from app.serving.accounts import Accounts
+from app.serving.pool import Pool
 
 SWEEP_S: Final = 0.25
 """How often deadlines are looked at, hence how exactly they are kept."""
 
-Submit = Callable[[Request], Request | None]
-"""Passes a request to the workers without blocking. Gives the request for which there is no place,
-this one or an earlier one; for every other `Front.deliver` has to follow, once."""
+REST: Final = 3
+"""How much longer than a step of background work the rest after it is: a quarter of the loop's time
+is left for it. A handshake of Mbed TLS computes for 3 to 4 ms in one piece."""
+
+_SLICE_S: Final = 0.002
+"""After so long the loop asks again who is ready, as whoever comes first in line may be by now."""
+
+Submit = Callable[[Request], bool]
+"""Passes a request to the workers without blocking; False when there is no place for it. Otherwise
+`Front.deliver` has to follow, once."""
 
 Clock = Callable[[], float]
 """A monotonic clock, in seconds."""
@@ -48,6 +61,7 @@ class Front:
         new_channel: makes the TLS side of a new connection.
         submit: passes a request on.
         gate: lets requests in, asked from `run`'s thread.
+        accounts: who goes first, and what the loop's work is charged to.
         server_name: the `Server:` header of answers made here.
         limits: what clients may take.
         clock: monotonic, in seconds.
@@ -59,6 +73,7 @@ class Front:
         new_channel: Callable[[], Channel],
         submit: Submit,
         gate: Gate,
+        accounts: Accounts,
         server_name: str,
         limits: TransportLimits,
         clock: Clock = time.monotonic,
@@ -66,20 +81,24 @@ class Front:
         self._new_channel = new_channel
         self._submit = submit
         self._gate = gate
+        self._accounts = accounts
         self._server_name = server_name
         self._limits = limits
         self._clock = clock
-        self._room = Room(limits.max_buffered_bytes, limits.max_body_bytes)
+        self._bodies = Pool(limits.max_buffered_bytes)
+        self._answers = Pool(limits.max_buffered_bytes)
         self._selector = DefaultSelector()
         self._listener = Listener(self._selector)
         self._waker = Waker(self._selector)
         self._delivered: deque[tuple[Request, Sequence[bytes], bool]] = deque()
         self._peers = Peers(limits)
         self._working: dict[Request, Peer] = {}
-        self._displaced: deque[Request] = deque()
         self._starved: dict[Peer, None] = {}
-        self._pacing = Pacing(limits.max_connections)
-        self._answer_bytes = 0
+        self._again: dict[Peer, None] = {}
+        """With a pipelined request, for which no socket becomes ready."""
+        self._background: dict[Peer, None] = {}
+        """With background work; the selector leaves them alone until their turn."""
+        self._rests_until = 0.0
         self.counters = TransportCounters()
         self._next_sweep = clock()
         self._stop_asked = False
@@ -115,8 +134,8 @@ class Front:
 
     @property
     def buffered_bytes(self) -> int:
-        """Room reserved for request bodies."""
-        return self._room.used_bytes
+        """Room that request bodies have."""
+        return self._bodies.used
 
     @property
     def requests(self) -> int:
@@ -167,17 +186,18 @@ class Front:
     def _turn(self) -> None:
         events = self._selector.select(self._patience_s())
         now = self._clock()
+        ready: dict[Peer, int] = dict.fromkeys(self._again, EVENT_READ)
+        self._again.clear()
         for key, mask in events:
             if self._waker.woke(key.fileobj):
                 continue
             if key.data is None:
                 self._accept(now)
-            elif self._peers.is_shaking(key.data) or key.data.connection.is_bulky:
-                self._let_wait(key.data, mask, now)
             else:
-                self._serve(key.data, mask, now)
+                ready[key.data] = mask
         self._take_answers(now)
-        self._go_on_with_one(now)
+        self._serve_ready(ready, now)
+        self._do_background_step(now)
         for peer in list(self._starved):
             peer.connection.resume(now)
             self._settle(peer, now)
@@ -187,45 +207,81 @@ class Front:
         if now >= self._next_sweep:
             self._sweep(now)
 
+    def _serve_ready(self, ready: dict[Peer, int], now: float) -> None:
+        """Serves who is ready by clients' standing, for a slice of time; the rest stays ready."""
+        for peer in sorted(ready, key=lambda peer: self._accounts.standing(peer.connection.client)):
+            if self._clock() - now >= _SLICE_S:
+                if peer.connection.has_pipelined:
+                    self._again[peer] = None
+            elif not ready[peer] & EVENT_READ:
+                self._settle(peer, now)
+            elif peer.connection.is_background:
+                self._postpone(peer)
+            else:
+                self._serve(peer, now)
+
+    def _postpone(self, peer: Peer) -> None:
+        """Lets a peer wait for its turn to be read; the selector leaves it alone until then."""
+        if peer in self._peers:
+            peer.has_spoken = True
+            self._background[peer] = None
+            self._watch(peer)
+
+    def _do_background_step(self, now: float) -> None:
+        if not self._background or now < self._rests_until:
+            return
+        peer = min(
+            self._background,
+            key=lambda peer: (
+                self._accounts.standing(peer.connection.client),
+                not peer.connection.is_established,
+            ),
+        )
+        del self._background[peer]
+        client, started = peer.connection.client, self._clock()
+        others_wait = self._accounts.others_requests(client) > 0
+        self._serve(peer, now, STEP_BYTES if others_wait else READ_BYTES)
+        if others_wait:
+            ended = self._clock()
+            self._rests_until = ended + REST * (ended - started)
+
     def _patience_s(self) -> float | None:
         """How long the selector may wait: for ever when there is no deadline to look after."""
+        if self._again:
+            return 0.0
         now = self._clock()
-        sweep_s = SWEEP_S if self._peers or self._stop_asked else None
-        waits = (self._pacing.patience_s(now), self._listener.patience_s(now), sweep_s)
-        return min((each for each in waits if each is not None), default=None)
+        waits = (
+            max(0.0, self._rests_until - now) if self._background else None,
+            self._listener.patience_s(now),
+            SWEEP_S if self._peers or self._stop_asked else None,
+        )
+        return min((wait_s for wait_s in waits if wait_s is not None), default=None)
 
     def _take_answers(self, now: float) -> None:
-        while self._displaced:
-            peer = self._refuse(self._displaced.popleft(), now)
-            self._settle(peer, now)
         while self._delivered:
             request, chunks, keep_open = self._delivered.popleft()
-            request.release(self._room)
+            request.release(self._bodies)
             peer = self._working.pop(request)
             if request.abandoned:
                 continue
-            peer.answer_bytes = sum(map(len, chunks))
-            self._answer_bytes += peer.answer_bytes
-            self._pacing.answered(peer, chunks)
+            peer.answer_client, peer.answer_bytes = request.client, sum(map(len, chunks))
+            self._answers.add(peer.answer_client, peer.answer_bytes)
             peer.connection.answer(chunks, keep_open, now)
             self._settle(peer, now)
+            self._drop_untaken(peer)
 
-    def _let_wait(self, peer: Peer, mask: int, now: float) -> None:
-        """Lets a peer wait for its turn to read; the selector leaves it alone until then."""
-        if not mask & EVENT_READ or not peer.connection.wants_read:
-            self._settle(peer, now)
-        elif self._pacing.add(peer):
-            self._selector.unregister(peer.socket)
-            peer.mask = 0
-
-    def _go_on_with_one(self, now: float) -> None:
-        peer = self._pacing.take(now, is_busy=bool(self._working))
-        if peer is None:
-            return
-        started, tenant = self._clock(), peer.connection.tenant
-        rest = HANDSHAKE_REST if tenant is None else self._pacing.body_rest(tenant)
-        self._serve(peer, EVENT_READ, now, STEP_BYTES if rest else READ_BYTES)
-        self._pacing.took(started, self._clock(), rest)
+    def _drop_untaken(self, newest: Peer) -> None:
+        """Ends answers that nobody takes, the oldest of who has most, while they are too much."""
+        while (client := self._answers.overdrawn()) is not None:
+            sending = (
+                peer
+                for peer in self._peers
+                if peer.answer_bytes and peer.answer_client == client and peer is not newest
+            )
+            oldest = min(sending, key=lambda peer: peer.connection.deadline, default=None)
+            if oldest is None:
+                return
+            self._drop(oldest)
 
     def _sweep(self, now: float) -> None:
         self._next_sweep = now + SWEEP_S
@@ -245,7 +301,8 @@ class Front:
                 self.counters.unplaced += 1
                 client.close()
         if self._working:
-            self._listener.pause(rest_end(started, self._clock(), HANDSHAKE_REST))
+            ended = self._clock()
+            self._listener.pause(ended + REST * (ended - started))
 
     def _welcome(self, client: socket.socket, address: tuple[str, int], now: float) -> None:
         try:
@@ -260,7 +317,7 @@ class Front:
         connection = Connection(
             channel,
             address,
-            self._room,
+            self._bodies,
             self._limits,
             gate=self._gate,
             server_name=self._server_name,
@@ -268,43 +325,47 @@ class Front:
             counters=self.counters,
         )
         self.counters.accepted += 1
-        peer = Peer(client, address[0], connection)
+        peer = Peer(client, connection)
         self._peers.add(peer)
         self._watch(peer)
 
     def _has_place(self, host: str, now: float) -> bool:
         """Makes a place for a new connection if it may have one."""
-        if self._peers.is_at_limit(host):
+        address = address_client(host)
+        if self._peers.is_at_limit(address):
             return False
-        silent = self._peers.surplus_handshake()
-        if silent is not None:
-            self._drop(silent)
-        if not self._peers.is_full():
-            return True
-        idle = self._peers.longest_idle()
-        if idle is None:
-            return False
-        idle.connection.close(now)
-        self._settle(idle, now)
-        self._drop(idle)
-        return True
+        for surplus in (self._peers.surplus_handshake(), self._peers.surplus(address)):
+            if surplus is None:
+                continue
+            if surplus.connection.phase is Phase.IDLE:
+                surplus.connection.close(now)
+                self._settle(surplus, now)
+            self._drop(surplus)
+        return not self._peers.is_full()
 
     # --- one connection ------------------------------------------------------------------------
 
-    def _serve(self, peer: Peer, mask: int, now: float, most_bytes: int = READ_BYTES) -> None:
-        """Reads from a socket that is ready; `_settle` does everything else."""
+    def _serve(self, peer: Peer, now: float, most_bytes: int = READ_BYTES) -> None:
+        """Takes what a client has sent as far as it leads, and charges the time that it took."""
         if peer not in self._peers:
             return
-        if mask & EVENT_READ and peer.connection.wants_read:
-            try:
-                ciphertext = peer.socket.recv(most_bytes)
-            except BlockingIOError:
-                self._watch(peer)  # a handshake that waited for its turn isn't watched
-                return
-            except OSError:
-                ciphertext = b""
-            self._guarded(peer, lambda: peer.connection.receive(ciphertext, now))
+        connection, began_ns = peer.connection, time.thread_time_ns()
+        if connection.has_pipelined:
+            self._guarded(peer, lambda: connection.advance(now))
+        elif connection.wants_read:
+            self._receive(peer, now, most_bytes)
         self._settle(peer, now)
+        self._accounts.charge(connection.client, time.thread_time_ns() - began_ns)
+
+    def _receive(self, peer: Peer, now: float, most_bytes: int) -> None:
+        try:
+            ciphertext = peer.socket.recv(most_bytes)
+        except BlockingIOError:
+            return
+        except OSError:
+            ciphertext = b""
+        peer.has_spoken = True
+        self._guarded(peer, lambda: peer.connection.receive(ciphertext, now))
 
     def _settle(self, peer: Peer, now: float) -> None:
         """Brings socket, selector and counters in line with the connection's state."""
@@ -313,8 +374,7 @@ class Front:
         self._guarded(peer, lambda: self._progress(peer, now))
         connection = peer.connection
         if peer.answer_bytes and connection.phase is not Phase.ANSWER:
-            self._answer_bytes -= peer.answer_bytes
-            peer.answer_bytes = 0
+            self._forget_answer(peer)
         if connection.phase is Phase.CLOSED or (
             connection.phase is Phase.LINGER and self._stop_asked
         ):
@@ -330,6 +390,8 @@ class Front:
             self._starved[peer] = None
         else:
             self._starved.pop(peer, None)
+        if connection.has_pipelined and peer not in self._background:
+            self._again[peer] = None
         self._watch(peer)
 
     def _guarded(self, peer: Peer, step: Callable[[], None]) -> None:
@@ -343,36 +405,25 @@ class Front:
             peer.connection.drop()
 
     def _progress(self, peer: Peer, now: float) -> None:
-        """Sends what there is and passes on requests, pipelined ones in turn."""
-        while True:
-            peer.flush(now)
-            request = peer.connection.take_request()
-            if request is None:
-                return
-            self._dispatch(peer, request, now)
-
-    def _dispatch(self, peer: Peer, request: Request, now: float) -> None:
+        """Sends what there is and passes a request on that is complete."""
+        peer.flush(now)
+        request = peer.connection.take_request()
+        if request is None:
+            return
         self._working[request] = peer
-        self._pacing.asked(request.tenant)
-        has_room = self._answer_bytes <= self._limits.max_buffered_bytes
-        refused = self._submit(request) if has_room else request
-        if refused is request:
-            self._refuse(request, now)
-        elif refused is not None:
-            self._displaced.append(refused)
-            self._waker.wake()
-
-    def _refuse(self, request: Request, now: float) -> Peer:
-        """Answers 503 to a request that no worker will get."""
-        peer = self._working.pop(request)
-        request.release(self._room)
-        if not request.abandoned:
-            peer.connection.answer_busy(request, now)
-        return peer
+        # Who doesn't take its answers gets no more of them made.
+        takes = not self._answers.holds(request.client) or self._answers.has_room(request.client, 0)
+        if takes and self._submit(request):
+            return
+        del self._working[request]
+        request.release(self._bodies)
+        peer.connection.answer_busy(request, now)
+        peer.flush(now)
 
     def _watch(self, peer: Peer) -> None:
         """Tells the selector what to wait for."""
-        mask = EVENT_READ if peer.connection.wants_read else 0
+        is_read = peer.connection.wants_read and peer not in self._background
+        mask = EVENT_READ if is_read else 0
         mask |= EVENT_WRITE if peer.unsent else 0
         if mask == peer.mask:
             return
@@ -384,15 +435,20 @@ class Front:
             self._selector.modify(peer.socket, mask, peer)
         peer.mask = mask
 
+    def _forget_answer(self, peer: Peer) -> None:
+        self._answers.give_back(peer.answer_client, peer.answer_bytes)
+        peer.answer_bytes = 0
+
     def _drop(self, peer: Peer) -> None:
         """Closes a socket and forgets everything about it."""
         if peer not in self._peers:
             return
         peer.connection.drop()
-        self._answer_bytes -= peer.answer_bytes
+        self._forget_answer(peer)
         self._peers.remove(peer)
         self._starved.pop(peer, None)
-        self._pacing.remove(peer, self._clock())
+        self._again.pop(peer, None)
+        self._background.pop(peer, None)
         if peer.mask:
             self._selector.unregister(peer.socket)
         peer.socket.close()

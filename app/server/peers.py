@@ -21,23 +21,22 @@ class Peer:
 
     Attributes:
         socket: non-blocking.
-        host: the client's address.
         connection: its state.
         mask: what the selector watches the socket for, 0 for nothing.
         unsent: ciphertext waits for the socket to take it.
         shut: this side of the socket is closed.
-        answer_bytes: size of the answer that is being sent.
-        was_answered: it asked for something, got it, and was there for it.
+        has_spoken: something came from it.
+        answer_client, answer_bytes: whose answer is being sent, and its size.
     """
 
     socket: socket.socket
-    host: str
     connection: Connection
     mask: int = 0
     unsent: bool = False
     shut: bool = False
+    has_spoken: bool = False
+    answer_client: str = ""
     answer_bytes: int = 0
-    was_answered: bool = False
 
     def flush(self, now: float) -> None:
         """Sends until nothing is left or the socket or the turn is full; sets `unsent`."""
@@ -58,6 +57,10 @@ class Peer:
             budget -= size
 
 
+_WAITS_FOR_CLIENT: Final = (Phase.HANDSHAKE, Phase.HEAD, Phase.BODY)
+"""Phases in which a connection has a place and nothing of the server's is under way."""
+
+
 class Peers:
     """All open connections in the order in which they came.
 
@@ -67,9 +70,10 @@ class Peers:
 
     def __init__(self, limits: TransportLimits) -> None:
         self._limits = limits
-        self._all: dict[Peer, None] = {}
+        self._all: dict[Peer, str] = {}
+        """With the client of the address that each came from."""
         self._handshakes: dict[Peer, None] = {}
-        self._hosts: Counter[str] = Counter()
+        self._connections: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._all)
@@ -82,9 +86,9 @@ class Peers:
 
     def add(self, peer: Peer) -> None:
         """Takes a new connection in, which starts with its handshake."""
-        self._all[peer] = None
+        self._all[peer] = peer.connection.client
         self._handshakes[peer] = None
-        self._hosts[peer.host] += 1
+        self._connections[peer.connection.client] += 1
 
     def note_established(self, peer: Peer) -> None:
         """Notes that a handshake is over; calling it again does nothing."""
@@ -92,37 +96,57 @@ class Peers:
 
     def remove(self, peer: Peer) -> None:
         """Forgets a connection that is in."""
-        del self._all[peer]
+        address = self._all.pop(peer)
         self._handshakes.pop(peer, None)
-        self._hosts[peer.host] -= 1
-        if not self._hosts[peer.host]:
-            del self._hosts[peer.host]
+        self._connections[address] -= 1
+        if not self._connections[address]:
+            del self._connections[address]
 
-    def is_shaking(self, peer: Peer) -> bool:
-        """Whether the connection is in its handshake."""
-        return peer in self._handshakes
-
-    def is_full(self) -> bool:
-        """Whether there are as many connections as there may be."""
-        return len(self._all) >= self._limits.max_connections
-
-    def is_at_limit(self, host: str) -> bool:
+    def is_at_limit(self, address: str) -> bool:
         """Whether an address has as many connections as it may have."""
-        return self._hosts[host] >= self._limits.max_connections_per_address
+        return self._connections[address] >= self._limits.max_connections_per_address
 
     def surplus_handshake(self) -> Peer | None:
         """Gives the handshake to drop for a new one, None while there may be more of them.
 
-        It is the oldest one of the address that has most: silent clients push out one another
-        before they push out the clients of other addresses.
+        It is one of the address that has most of them, and there the oldest of those that never
+        sent a byte: an honest client's first bytes come right behind its connection, however long
+        its way is.
         """
         if len(self._handshakes) < self._limits.max_handshakes:
             return None
-        hosts = Counter(peer.host for peer in self._handshakes)
-        most = max(hosts.values())
-        return next(peer for peer in self._handshakes if hosts[peer.host] == most)
+        of_address = Counter(self._all[peer] for peer in self._handshakes)
+        return max(
+            self._handshakes, key=lambda peer: (of_address[self._all[peer]], not peer.has_spoken)
+        )
 
-    def longest_idle(self) -> Peer | None:
-        """Gives the connection that has been without a request for longest, if there is one."""
-        idle = [peer for peer in self._all if peer.connection.phase is Phase.IDLE]
-        return min(idle, key=lambda peer: peer.connection.deadline, default=None)
+    def surplus(self, address: str) -> Peer | None:
+        """Gives the connection that has to go for a new one of an address.
+
+        It is one without a complete request, of an address that has more connections than the new
+        one's has; or else the one that has been without a request for longest.
+
+        Returns:
+            None while there are places left, or when there is none to give up.
+        """
+        if len(self._all) < self._limits.max_connections:
+            return None
+        most = self._connections[address] + 1
+        candidates = [
+            peer
+            for peer, other in self._all.items()
+            if peer.connection.phase is Phase.IDLE
+            or (peer.connection.phase in _WAITS_FOR_CLIENT and self._connections[other] > most)
+        ]
+        return max(
+            candidates,
+            key=lambda peer: (
+                max(self._connections[self._all[peer]], most),
+                -peer.connection.deadline,
+            ),
+            default=None,
+        )
+
+    def is_full(self) -> bool:
+        """Whether there are as many connections as there may be."""
+        return len(self._all) >= self._limits.max_connections

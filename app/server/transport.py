@@ -27,11 +27,11 @@ class TransportLimits:
     max_handshakes: int = default.MAX_HANDSHAKES
     max_queued_requests: int = default.MAX_QUEUED_REQUESTS
     max_skipped_bytes: int = default.MAX_SKIPPED_BYTES
-    max_queued_per_tenant: int = default.MAX_QUEUED_PER_TENANT
     min_body_bytes_per_s: int = default.MIN_BODY_BYTES_PER_S
     handshake_timeout_s: float = default.HANDSHAKE_TIMEOUT_S
     head_timeout_s: float = default.HEAD_TIMEOUT_S
     body_timeout_s: float = default.BODY_TIMEOUT_S
+    room_timeout_s: float = default.ROOM_TIMEOUT_S
     response_timeout_s: float = default.RESPONSE_TIMEOUT_S
     keep_alive_s: float = default.KEEP_ALIVE_S
     shutdown_timeout_s: float = default.SHUTDOWN_TIMEOUT_S

@@ -9,11 +9,8 @@ leader waits for more only until as many are together as there were at the end o
 the batch before, run or waiting, and for a small part of what that one took: a
 client that is alone never waits.
 
-A tenant with one request at a time would wait for the batch that runs and then
-run as long itself. So where there is memory for both, its request goes in
-between two partitions of tenants that have more of them: the leader runs it
-before it goes on. That is not the tenant's turn, and the next guest is
-let in only once the batch has run for as long as the ones before.
+The leader's worker charges the whole batch to the leader's client: then others
+stand before it, so that one of theirs leads the next one.
 """
 
 from __future__ import annotations
@@ -21,15 +18,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final, Protocol
 
-from app.errors import BusyError, MemoryBudgetError
-from app.limits import MAX_WAITING
+from app.errors import BusyError
 from app.runner import RunResult
-from app.serving.fair import FairQueue
+from app.serving.accounts import Accounts
 from app.serving.job import Job
-from app.serving.presence import Presence
 
 LOOK_S: Final = 0.05
 """How often a waiting request is asked whether its client is there and it has time left."""
@@ -53,42 +47,9 @@ class Together(Protocol):
         """Whether a request can join a batch that isn't full."""
         ...
 
-    def has_room(self, job: Job) -> bool:
-        """Whether a request fits beside the batch that runs."""
+    def run(self, batch: Sequence[Job]) -> Sequence[RunResult | Exception]:
+        """Runs a batch of at most `most`, one thread at a time; gives each request its own end."""
         ...
-
-    def run(
-        self, batch: Sequence[Job], between: Callable[[], None] | None = None
-    ) -> Sequence[RunResult | Exception]:
-        """Runs a batch; called by one thread at a time.
-
-        Args:
-            batch: at most `most`.
-            between: called between two partitions; it may call `run` for others.
-
-        Returns:
-            For each request its own end.
-        """
-        ...
-
-
-@dataclass(slots=True)
-class _Host:
-    """A batch that others may go in between of.
-
-    Attributes:
-        tenants: whose it is.
-        began_ns: when.
-        guests_ns: how long it has waited for guests.
-    """
-
-    tenants: frozenset[str]
-    began_ns: int
-    guests_ns: int = 0
-
-    def own_ns(self, now_ns: int) -> int:
-        """How long it has run itself."""
-        return now_ns - self.began_ns - self.guests_ns
 
 
 class Batcher:
@@ -96,28 +57,29 @@ class Batcher:
 
     Args:
         together: runs a batch.
+        accounts: whose request goes next.
         max_delay_ns: how long a request may be kept waiting for company, from its arrival or the
             end of the batch before.
         clock_ns: monotonic.
-        places: requests that wait or run.
         ran: told of every batch that ended; its jobs have their times and outcomes.
     """
 
     def __init__(
         self,
         together: Together,
+        accounts: Accounts,
         max_delay_ns: int,
         *,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
-        places: int = MAX_WAITING,
         ran: Callable[[Sequence[Job]], None] = lambda _: None,
     ) -> None:
         self._together = together
+        self._accounts = accounts
         self._max_delay_ns = max_delay_ns
         self._clock_ns = clock_ns
         self._ran = ran
-        self._queue: FairQueue[Job] = FairQueue(places, places, places)
-        self._presence = Presence(clock_ns)
+        self._waiting: list[Job] = []
+        """In the order in which they came."""
         self._lock = threading.Lock()
         self._leader: Job | None = None
         self._gathers = False
@@ -128,31 +90,25 @@ class Batcher:
     @property
     def waiting(self) -> int:
         """Requests that wait for a batch."""
-        return len(self._queue)
+        return len(self._waiting)
 
     def run(self, job: Job) -> RunResult:
         """Runs a request, alone or with others; returns when it has its end.
 
         Raises:
-            BusyError: too many wait already.
             DeadlineError: its deadline passed.
             CancelledError: its client is gone.
             ApplianceError: as `Runner.run_each` gives or raises.
         """
         job.changed = threading.Condition(self._lock)
         with self._lock:
-            self._presence.came(job.tenant)
-            self._refuse(self._queue.offer(job, job.tenant, job.priority))
+            self._waiting.append(job)
             if self._gathers:
                 _wake(self._leader)
-        try:
-            while self._wait(job):
-                with self._lock:
-                    batch = self._gather(job)
-                self._run(batch)
-        finally:
+        while self._wait(job):
             with self._lock:
-                self._presence.left(job.tenant)
+                batch = self._gather(job)
+            self._run(batch)
         if isinstance(job.outcome, RunResult):
             return job.outcome
         raise job.outcome or BusyError("the request was lost")
@@ -166,11 +122,26 @@ class Batcher:
                     return True
                 self._pause(job, LOOK_S)
                 if not job.taken and (end := job.end()) is not None:
-                    self._queue.withdraw(job, job.tenant)
+                    self._waiting.remove(job)
                     job.outcome = end
             if self._leader is None:
-                _wake(self._queue.first())
+                _wake(self._next(self._waiting))
             return False
+
+    def _next(self, jobs: Sequence[Job]) -> Job | None:
+        """Gives whose turn it is: by clients' standing, a client's own by their priority."""
+        first_of_client: dict[str, int] = {}
+        for place, job in enumerate(jobs):
+            first_of_client.setdefault(job.client, place)
+        return min(
+            jobs,
+            key=lambda job: (
+                self._accounts.standing(job.client),
+                first_of_client[job.client],
+                job.priority,
+            ),
+            default=None,
+        )
 
     def _pause(self, job: Job, timeout_s: float) -> None:
         """Gives the lock up until the job's thread is woken."""
@@ -180,8 +151,8 @@ class Batcher:
     def _gather(self, leader: Job) -> list[Job]:
         """Takes what goes together, waiting for more while that may pay."""
         batch: list[Job] = []
-        while len(batch) < min(self._together.most, self._presence.most_together()):
-            job = self._queue.take(lambda each: not batch or self._together.fits(batch, each))
+        while len(batch) < self._together.most:
+            job = self._next([job for job in self._waiting if self._goes_with(batch, job)])
             if job is not None:
                 self._take(job, batch)
                 continue
@@ -193,6 +164,9 @@ class Batcher:
             self._gathers = False
         return batch
 
+    def _goes_with(self, batch: Sequence[Job], job: Job) -> bool:
+        return not batch or self._together.fits(batch, job)
+
     def _patience_ns(self, batch: Sequence[Job]) -> int:
         if not batch or len(batch) >= self._expected:
             return 0
@@ -201,82 +175,30 @@ class Batcher:
         return began_ns + delay_ns - self._clock_ns()
 
     def _take(self, job: Job, batch: list[Job]) -> None:
+        self._waiting.remove(job)
         job.taken = True
         job.outcome = job.end()
         if job.outcome is None:
             batch.append(job)
         else:
-            self._queue.done(job.tenant)
             _wake(job)
 
     def _run(self, batch: Sequence[Job]) -> None:
-        host = _Host(frozenset(job.tenant for job in batch), self._clock_ns())
-        outcomes = self._outcomes(batch, lambda: self._let_in(host)) if batch else ()
+        started_ns = self._clock_ns()
+        try:
+            outcomes = self._together.run(batch) if batch else ()
+        except Exception as error:  # every caller's, not the leader's
+            outcomes = [error] * len(batch)
         ended_ns = self._clock_ns()
         with self._lock:
-            self._end(batch, outcomes, host.began_ns, ended_ns)
+            for job, outcome in zip(batch, outcomes, strict=True):
+                job.started_ns, job.ended_ns, job.outcome = started_ns, ended_ns, outcome
+                _wake(job)
             self._leader = None
-            self._expected = len(batch) + len(self._queue)
-            self._ran_ns, self._ended_ns = host.own_ns(ended_ns), ended_ns
+            self._expected = len(batch) + len(self._waiting)
+            self._ran_ns, self._ended_ns = ended_ns - started_ns, ended_ns
         if batch:
             self._ran(batch)
-
-    def _outcomes(
-        self, batch: Sequence[Job], between: Callable[[], None] | None = None
-    ) -> Sequence[RunResult | Exception]:
-        try:
-            return self._together.run(batch, between)
-        except Exception as error:  # every caller's, not the leader's
-            return [error] * len(batch)
-
-    def _end(
-        self,
-        batch: Sequence[Job],
-        outcomes: Sequence[RunResult | Exception],
-        started_ns: int,
-        ended_ns: int,
-    ) -> None:
-        for job, outcome in zip(batch, outcomes, strict=True):
-            job.started_ns, job.ended_ns, job.outcome = started_ns, ended_ns, outcome
-            self._queue.done(job.tenant)
-            _wake(job)
-
-    def _let_in(self, host: _Host) -> None:
-        """Runs a guest between two partitions, if one waits for which there is time and room."""
-        started_ns = self._clock_ns()
-        if not len(self._queue) or host.guests_ns > host.own_ns(started_ns):
-            return
-        guest: list[Job] = []
-        with self._lock:
-            job = self._queue.take(lambda each: self._may_go_between(each, host), is_turn=False)
-            if job is not None:
-                self._take(job, guest)
-        if not guest:
-            return
-        outcomes = self._outcomes(guest)
-        ended_ns = self._clock_ns()
-        host.guests_ns += ended_ns - started_ns
-        with self._lock:
-            if isinstance(outcomes[0], MemoryBudgetError):
-                self._send_back(guest[0])
-                return
-            self._end(guest, outcomes, started_ns, ended_ns)
-        self._ran(guest)
-
-    def _may_go_between(self, job: Job, host: _Host) -> bool:
-        is_quieter = self._presence.is_quieter(job.tenant, host.tenants)
-        return is_quieter and not job.crowded and self._together.has_room(job)
-
-    def _send_back(self, job: Job) -> None:
-        """Lets a guest wait for its turn that needed more room than it looked."""
-        self._queue.done(job.tenant)
-        job.taken, job.crowded = False, True
-        self._refuse(self._queue.offer(job, job.tenant, job.priority))
-
-    def _refuse(self, job: Job | None) -> None:
-        if job is not None:
-            job.outcome = BusyError("too many requests wait for the model")
-            _wake(job)
 
 
 def _wake(job: Job | None) -> None:

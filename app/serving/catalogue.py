@@ -243,7 +243,7 @@ class Catalogue:
     def _load_beside(self, model: ServedModel, old: ServedModel | None) -> None:
         """Loads a version while the old one serves; instead of it where both don't fit."""
         try:
-            self.residence.open(model, keep=old)
+            self.residence.open(model, keep=old, is_ordered=True)
         except BusyError:
             if old is None or old is model or not old.is_loaded:
                 raise

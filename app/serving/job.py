@@ -18,27 +18,26 @@ class Job:
 
     Attributes:
         inputs: checked.
-        tenant, priority: as `app.serving.fair` takes them.
+        client: whose it is, as `app.serving.accounts` tells them apart.
+        priority: among the client's own; the smallest goes first.
         gone: whether nobody waits for the answer any more; cheap, callable from any thread.
         arrived_ns: on `clock_ns`.
         deadline_ns: on `clock_ns`; None for no deadline.
         clock_ns: monotonic.
         taken: whether it is in a batch already.
-        crowded: whether it found no room between partitions of others and waits for its turn.
         started_ns, ended_ns: of the run, on `clock_ns`.
         outcome: the end of it.
         changed: wakes the thread that waits with it; the batcher's.
     """
 
     inputs: Mapping[str, Array]
-    tenant: str
+    client: str
     priority: int = 0
     gone: Callable[[], bool] = lambda: False
     arrived_ns: int = 0
     deadline_ns: int | None = None
     clock_ns: Callable[[], int] = time.perf_counter_ns
     taken: bool = False
-    crowded: bool = False
     started_ns: int = 0
     ended_ns: int = 0
     outcome: RunResult | Exception | None = None

@@ -116,6 +116,8 @@ class Life:
         used_at: number of its last use; a larger one is later.
         is_wanted: whether requests may use it; False after it was unloaded on request.
         is_leaving: whether it makes room for its new version.
+        stays_until_ns: until when other models don't push it out.
+        yields_until_ns: until when requests wait, so that another model gets its memory.
         failure: why it can't be loaded.
     """
 
@@ -128,6 +130,8 @@ class Life:
     used_at: int = 0
     is_wanted: bool = True
     is_leaving: bool = False
+    stays_until_ns: int = 0
+    yields_until_ns: int = 0
     failure: ApplianceError | None = None
 
     def forgive(self) -> None:
@@ -283,7 +287,7 @@ class ServedModel:
             check_inputs(self.card.inputs, inputs)
             job = Job(
                 inputs=inputs,
-                tenant=tenant,
+                client=tenant,
                 priority=priority if priority > 0 else _LAST,
                 gone=gone,
                 arrived_ns=arrived_ns,

@@ -1,120 +1,125 @@
 """The queue between the event loop and the worker threads.
 
-A request that waits here holds no thread. Workers take the next one by fair
-turns between tenants (`app.serving.fair`), of tenants that don't rest
-(`app.serving.rests`).
+A request that waits here holds no thread. Workers take the next one in the order of their clients'
+standing, and of no client more at a time than `app.serving.accounts` lets run.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections import Counter, deque
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-from app.serving.fair import FairQueue
-from app.serving.rests import Rests
+from app.serving.accounts import Accounts
+from app.serving.pool import Pool
 
 T = TypeVar("T")
 
-_NS_PER_S: Final = 1_000_000_000
+_SPARE_WORKER_FROM: Final = 3
+"""With so many workers one is always left by a client; with fewer a client would have only one."""
+
+_LOOK_AGAIN_S: Final = 0.25
+"""How often a worker looks at requests that mayn't begin: others may be gone meanwhile."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Waiting(Generic[T]):
-    """A request and whose it is."""
+@dataclass(slots=True, eq=False)
+class Turn(Generic[T]):
+    """A request and whose it is.
 
-    tenant: str
+    Attributes:
+        request: opaque here.
+        client: as `Accounts` tells them apart.
+        expected_ns: what its client was charged in advance.
+    """
+
     request: T
-
-
-_Choose = Callable[[Callable[[Waiting[T]], bool]], Waiting[T] | None]
+    client: str
+    expected_ns: int = 0
 
 
 class RequestQueue(Generic[T]):
-    """A `FairQueue` for threads. `put` and `get` are those of `queue.Queue` that cheroot calls.
+    """Requests that wait for one of some threads.
 
     Args:
-        requests: used under a lock from now on.
-        rests: likewise.
+        accounts: who has how many requests, and who goes next.
+        workers: threads that take requests.
+        places: requests that wait, of all clients together.
     """
 
-    def __init__(self, requests: FairQueue[Waiting[T]], rests: Rests | None = None) -> None:
-        self._requests = requests
-        self._rests = rests or Rests()
-        self._marks: list[object] = []
+    def __init__(self, accounts: Accounts, workers: int, places: int) -> None:
+        self._accounts = accounts
+        self._places = Pool(places)
+        self._most_running = workers - 1 if workers >= _SPARE_WORKER_FROM else workers
+        self._lines: dict[str, deque[Turn[T]]] = {}
+        self._running: Counter[str] = Counter()
         self._changed = threading.Condition()
-        self._is_watched = False
-        """Whether a worker waits for the first rest to end."""
+        self._has_ended = False
 
-    def offer(self, request: T, tenant: str) -> T | None:
-        """Adds a request without blocking; see `FairQueue.offer`."""
+    def __len__(self) -> int:
+        return self._places.used
+
+    def offer(self, request: T, client: str) -> bool:
+        """Adds a request without blocking; False when its client has no place for it."""
         with self._changed:
-            self._rests.came(tenant)
-            refused = self._requests.offer(Waiting(tenant, request), tenant)
-            if refused is not None:
-                self._rests.left(refused.tenant)
+            if not self._places.take(client, 1):
+                return False
+            self._accounts.came(client)
+            self._lines.setdefault(client, deque()).append(Turn(request, client))
             # Waking a worker for nothing costs as much as a small request.
-            first, rest_ns = self._look(self._requests.first)
-            if first is not None or (rest_ns and not self._is_watched):
+            if self._may_begin(client):
                 self._changed.notify()
-        return None if refused is None else refused.request
+            return True
 
-    def put(self, mark: object, block: bool = True, timeout: float | None = None) -> None:
-        """Adds a mark that tells a worker to end; it goes before all requests."""
+    def take(self) -> Turn[T] | None:
+        """Waits for the next request; `done` has to follow. None when the queue has ended."""
         with self._changed:
-            self._marks.append(mark)
-            self._changed.notify()
-
-    def get(self) -> T | object:
-        """Waits for the next request, or mark."""
-        watched = False
-        with self._changed:
-            while not self._marks:
-                found, rest_ns = self._look(self._requests.take)
-                if found is None:
-                    watched = self._wait(rest_ns)
+            while not self._has_ended:
+                ready = [client for client in self._lines if self._may_begin(client)]
+                if not ready:
+                    self._changed.wait(_LOOK_AGAIN_S if self._lines else None)
                     continue
-                if (watched or rest_ns) and not self._is_watched:
-                    self._changed.notify()  # for what else may begin now, or to watch on
-                return found.request
-            return self._marks.pop()
+                turn = self._begin(min(ready, key=self._accounts.standing))
+                if len(ready) > 1 or (turn.client in self._lines and self._may_begin(turn.client)):
+                    self._changed.notify()  # for what else may begin
+                return turn
+            return None
 
-    def done(self, tenant: str, computed_ns: int = 0) -> None:
-        """Says that a request of the tenant has ended, so that its next one may run.
+    def done(self, turn: Turn[T], cost_ns: int) -> None:
+        """Says that a request has ended, so that its client's next one may run.
 
-        The worker that says so comes back to `get`, so no other one is woken for it.
+        The worker that says so comes back to `take`, so no other one is woken for it.
 
         Args:
-            tenant: as it was offered.
-            computed_ns: what the worker's thread computed for it.
+            turn: as `take` gave it.
+            cost_ns: what its thread computed for it.
         """
         with self._changed:
-            self._requests.done(tenant)
-            self._rests.left(tenant, computed_ns)
+            self._running[turn.client] -= 1
+            if not self._running[turn.client]:
+                del self._running[turn.client]
+            self._accounts.left(turn.client)
+            self._accounts.end(turn.client, turn.expected_ns, cost_ns)
 
-    def qsize(self) -> int:
-        """How many requests wait."""
-        return len(self._requests)
+    def end(self) -> None:
+        """Sends every thread home that waits, or comes to wait."""
+        with self._changed:
+            self._has_ended = True
+            self._changed.notify_all()
 
-    def _look(self, choose: _Choose[T]) -> tuple[Waiting[T] | None, int]:
-        """Gives the request that may begin, and how long the first of the others rests, or 0."""
-        rests_ns = []
-
-        def may_begin(waiting: Waiting[T]) -> bool:
-            left_ns = self._rests.left_ns(waiting.tenant)
-            if left_ns:
-                rests_ns.append(left_ns)
-            return not left_ns
-
-        return choose(may_begin), min(rests_ns, default=0)
-
-    def _wait(self, rest_ns: int) -> bool:
-        """Waits for a change; one worker at a time also for the end of a rest, and gives True."""
-        if not rest_ns or self._is_watched:
-            self._changed.wait()
+    def _may_begin(self, client: str) -> bool:
+        running = self._running[client]
+        if running >= self._most_running:
             return False
-        self._is_watched = True
-        self._changed.wait(rest_ns / _NS_PER_S)
-        self._is_watched = False
-        return True
+        others = self._accounts.others_requests(client) if running else 0
+        return not others or running < others
+
+    def _begin(self, client: str) -> Turn[T]:
+        line = self._lines[client]
+        turn = line.popleft()
+        if not line:
+            del self._lines[client]
+        self._places.give_back(client, 1)
+        self._running[client] += 1
+        turn.expected_ns = self._accounts.begin(client)
+        return turn

@@ -91,7 +91,6 @@ class FolderBundle:
                 lock_step=lock_step,
                 growth=growth,
                 overlap=self._overlap,
-                guest=True,
             )
 
         by_rows = self._wanted.tensor_batch and can_join(card.inputs, card.outputs)

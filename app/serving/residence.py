@@ -1,8 +1,13 @@
 """Which models are in memory, inside one budget.
 
 A model is loaded when it is first asked for, and unloaded when another one
-needs its memory and it is the idle one whose last use is longest ago. Requests
-hold it while they use it, so it never goes while it is in use.
+needs its memory and it is the one whose last use is longest ago. Requests hold
+it while they use it, so it never goes while it is in use.
+
+Two models that don't fit together take turns: whoever needs the memory waits
+until the other one has been there for some times as long as its loading took,
+then requests to that one wait in turn. So loading never takes more than a small
+part of the time, whoever asks for what.
 """
 
 from __future__ import annotations
@@ -15,7 +20,8 @@ from itertools import count
 from typing import Final
 
 from app.errors import ApplianceError, BusyError, ExecutionError, MemoryBudgetError
-from app.limits import DRAIN_TIMEOUT_S, MAX_LOADED_MODELS
+from app.limits import DRAIN_TIMEOUT_S, MAX_LOADED_MODELS, ROOM_TIMEOUT_S
+from app.serving.accounts import Accounts
 from app.serving.batching import Batcher
 from app.serving.models import Opened, ServedModel, State
 from app.serving.shares import fair_share, to_unload
@@ -23,16 +29,24 @@ from app.serving.shares import fair_share, to_unload
 _LOOK_S: Final = 0.05
 """How often a request that waits for loading is asked whether it still needs to."""
 
+_YIELD_NS: Final = 200_000_000
+"""How long a model lets nobody in for one that waits for its memory and looks every `_LOOK_S`."""
+
+STAY: Final = 4
+"""A model stays for this many times its loading: a fifth of the time goes for loading at most."""
+
 
 class Residence:
     """Loads and unloads models. Callable from any thread.
 
     Args:
         budget_bytes: bound on the memory of all loaded models together.
+        accounts: see `Batcher`.
         max_delay_ns: see `Batcher`.
         report: takes lines for people.
         clock_ns: monotonic.
         drain_timeout_s: how long a version may be drained before its successor is given up.
+        room_timeout_s: how long a request may wait for memory that others have.
 
     Attributes:
         loading: held while a model is verified or loaded, so one at a time; taken before `changed`.
@@ -44,19 +58,23 @@ class Residence:
         self,
         budget_bytes: int,
         *,
+        accounts: Accounts | None = None,
         max_delay_ns: int = 0,
         report: Callable[[str], None] = lambda _: None,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
         drain_timeout_s: float = DRAIN_TIMEOUT_S,
+        room_timeout_s: float = ROOM_TIMEOUT_S,
     ) -> None:
         self.budget_bytes = budget_bytes
         self.loading = threading.RLock()
         self.changed = threading.Condition()
         self.sharers = 1
+        self._accounts = accounts or Accounts(clock_ns)
         self._max_delay_ns = max_delay_ns
         self._report = report
         self._clock_ns = clock_ns
         self._drain_timeout_s = drain_timeout_s
+        self._room_timeout_ns = round(room_timeout_s * 1e9)
         self._loaded: list[ServedModel] = []
         self._uses = count(1)
 
@@ -94,32 +112,40 @@ class Residence:
 
     def _enter(self, model: ServedModel, end: Callable[[], ApplianceError | None]) -> Batcher:
         batcher = self._use(model)
+        gives_up_ns = self._clock_ns() + self._room_timeout_ns
         while batcher is None:
             over = end()
             if over is not None:
                 raise over
-            if self.loading.acquire(timeout=_LOOK_S):
-                try:
-                    batcher = self._use(model) or self._load(model)
-                finally:
-                    self.loading.release()
-            else:
+            if not self.loading.acquire(timeout=_LOOK_S):
                 batcher = self._use(model)  # loaded meanwhile, while another one loads now
+                continue
+            try:
+                batcher = self._use(model) or self._load(model)
+            except BusyError:
+                if self._clock_ns() >= gives_up_ns:
+                    raise
+            finally:
+                self.loading.release()
+            if batcher is None:
+                with self.changed:
+                    self.changed.wait(_LOOK_S)
         return batcher
 
     def _load(self, model: ServedModel) -> Batcher | None:
-        """Loads a model, with `loading` held; None when it was unloaded right away."""
+        """Loads a model, with `loading` held; None when it was unloaded or has to go right away."""
         self.verify(model)
         self.open(model)
         return self._use(model)
 
     def _use(self, model: ServedModel) -> Batcher | None:
-        """Counts a user of a loaded model; None when it isn't loaded."""
+        """Counts a user of a loaded model; None when it isn't loaded, or has to make room."""
         with self.changed:
             model.life.check(model.model_id)
-            if model.life.batcher is not None:
-                model.life.users += 1
-                model.life.used_at = next(self._uses)
+            if model.life.batcher is None or self._clock_ns() < model.life.yields_until_ns:
+                return None
+            model.life.users += 1
+            model.life.used_at = next(self._uses)
             return model.life.batcher
 
     # --- loading, with `loading` held ----------------------------------------------------------
@@ -140,7 +166,12 @@ class Residence:
             model.life.verified = verified
 
     def open(
-        self, model: ServedModel, *, keep: ServedModel | None = None, may_unload: bool = True
+        self,
+        model: ServedModel,
+        *,
+        keep: ServedModel | None = None,
+        may_unload: bool = True,
+        is_ordered: bool = False,
     ) -> None:
         """Loads a verified model into a share of the budget, if it isn't loaded.
 
@@ -148,15 +179,17 @@ class Residence:
             model: it.
             keep: a model that isn't unloaded for it.
             may_unload: whether idle models may be unloaded for it.
+            is_ordered: whether it is loaded on request, for which others needn't have stayed long.
 
         Raises:
-            BusyError: others have the memory that it needs.
+            BusyError: others have the memory that it needs. Those that were there for long enough
+                let no further request in for a moment, so that another try finds them idle.
             ApplianceError: it can't be loaded; it has failed.
         """
         if model.is_loaded:
             return
         with self.changed:
-            share_bytes = self._make_room(model, keep, may_unload=may_unload)
+            share_bytes = self._make_room(model, keep, may_unload=may_unload, is_ordered=is_ordered)
             model.life.state, model.life.share_bytes = State.LOADING, share_bytes
             self._loaded.append(model)
         started_ns = self._clock_ns()
@@ -164,13 +197,16 @@ class Residence:
             opened = model.bundle.open(share_bytes)
         except Exception as error:
             raise self._fail(model, error) from error
-        model.recorder.loaded(self._clock_ns() - started_ns)
+        load_ns = self._clock_ns() - started_ns
+        model.recorder.loaded(load_ns)
+        model.life.stays_until_ns = started_ns + load_ns + STAY * load_ns
         self._settle(model, opened)
         self._report(f"model {model.model_id} version {model.version}: {opened.summary}")
 
     def _settle(self, model: ServedModel, opened: Opened) -> None:
         batcher = Batcher(
             opened.together,
+            self._accounts,
             self._max_delay_ns,
             clock_ns=self._clock_ns,
             ran=model.recorder.ran,
@@ -206,26 +242,43 @@ class Residence:
             with self.changed:
                 old.life.is_leaving = False
 
-    def _make_room(self, model: ServedModel, keep: ServedModel | None, *, may_unload: bool) -> int:
-        """Unloads idle models as far as needed and gives the share of the budget."""
+    def _make_room(
+        self,
+        model: ServedModel,
+        keep: ServedModel | None,
+        *,
+        may_unload: bool,
+        is_ordered: bool,
+    ) -> int:
+        """Unloads models as far as needed and gives the share of the budget."""
         needs = model.needs
         least_bytes = min(needs.least_bytes, self.budget_bytes)
-        idle = [each for each in self._loaded if not each.life.users and each is not keep]
-        idle.sort(key=lambda each: each.life.used_at)
-        free_bytes = self.budget_bytes - self.used_bytes
+        now_ns = self._clock_ns()
+        candidates = [
+            loaded
+            for loaded in self._loaded
+            if may_unload
+            and loaded is not keep
+            and (is_ordered or now_ns >= loaded.life.stays_until_ns)
+        ]
+        candidates.sort(key=lambda loaded: (loaded.life.users > 0, loaded.life.used_at))
         number = to_unload(
-            free_bytes,
+            self.budget_bytes - self.used_bytes,
             MAX_LOADED_MODELS - len(self._loaded),
-            [each.life.share_bytes for each in idle] if may_unload else (),
+            [loaded.life.share_bytes for loaded in candidates],
             least_bytes,
         )
-        if number is None:
+        leaving = [] if number is None else candidates[:number]
+        for loaded in leaving:
+            if loaded.life.users:
+                loaded.life.yields_until_ns = now_ns + _YIELD_NS
+        if number is None or any(loaded.life.users for loaded in leaving):
             raise BusyError(
                 f"model {model.model_id!r} needs {least_bytes} bytes of memory that other models "
                 "have at the moment; try again"
             )
-        for each in idle[:number]:
-            self._close(each)
+        for loaded in leaving:
+            self._close(loaded)
         wanted_bytes = fair_share(self.budget_bytes, self.sharers, needs)
         return min(wanted_bytes, self.budget_bytes - self.used_bytes)
 
@@ -265,6 +318,7 @@ class Residence:
             life.opened.runner.close()
         life.opened = life.batcher = None
         life.share_bytes, life.state = 0, State.UNLOADED
+        life.stays_until_ns = life.yields_until_ns = 0
         if model in self._loaded:
             self._loaded.remove(model)
         self.changed.notify_all()

@@ -30,9 +30,6 @@ LEAST_STEP: Final = 0.02
 
 Outcome = RunResult | ExecutionError
 
-Between = Callable[[], None]
-"""Called between two partitions; may run other requests on the same runner."""
-
 
 class LockStep:
     """Requests side by side, one partition after another.
@@ -56,13 +53,9 @@ class LockStep:
         del batch, job
         return True
 
-    def has_room(self, job: Job) -> bool:
-        """See `Together`."""
-        return self._runner.has_room(job.inputs)
-
-    def run(self, batch: Sequence[Job], between: Between | None = None) -> list[Outcome]:
+    def run(self, batch: Sequence[Job]) -> list[Outcome]:
         """See `Together`. A request for which there was no room beside the others runs alone."""
-        outcomes = _run(self._runner, batch, between)
+        outcomes = _run(self._runner, batch)
         if len(batch) == 1:
             return outcomes
         return [
@@ -93,21 +86,17 @@ class Rows:
         rows = sum(map(_rows, batch)) + _rows(job)
         return rows <= self._most and _row_shapes(batch[0]) == _row_shapes(job)
 
-    def has_room(self, job: Job) -> bool:
-        """See `Together`."""
-        return self._runner.has_room(job.inputs)
-
-    def run(self, batch: Sequence[Job], between: Between | None = None) -> list[Outcome]:
+    def run(self, batch: Sequence[Job]) -> list[Outcome]:
         """See `Together`. When the batch fails, its requests run one by one."""
         if len(batch) == 1:
-            return _run(self._runner, batch, between)
+            return _run(self._runner, batch)
         names = batch[0].inputs.keys()
         joined = {name: np.concatenate([job.inputs[name] for job in batch]) for name in names}
 
         def nobody_waits(_: int) -> bool:
             return all(job.end() is not None for job in batch)
 
-        (outcome,) = self._runner.run_each([joined], cancelled=nobody_waits, between=between)
+        (outcome,) = self._runner.run_each([joined], cancelled=nobody_waits)
         if isinstance(outcome, CancelledError):
             return [outcome] * len(batch)
         parts = None if isinstance(outcome, ExecutionError) else _split(outcome, batch)
@@ -157,13 +146,13 @@ def _widths(most: int) -> Iterator[int]:
         yield most
 
 
-def _run(runner: Runner, batch: Sequence[Job], between: Between | None = None) -> list[Outcome]:
+def _run(runner: Runner, batch: Sequence[Job]) -> list[Outcome]:
     inputs: list[Mapping[str, Array]] = [job.inputs for job in batch]
 
     def nobody_waits(number: int) -> bool:
         return batch[number].end() is not None
 
-    return runner.run_each(inputs, cancelled=nobody_waits, between=between)
+    return runner.run_each(inputs, cancelled=nobody_waits)
 
 
 def _rows(job: Job) -> int:

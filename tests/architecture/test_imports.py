@@ -49,7 +49,6 @@ OWNERS: Final = {
     "subprocess": ("tools.image",),
     "flask": ("app.server",),
     "werkzeug": ("app.server",),
-    "cheroot": ("app.server",),
     "prometheus_client": ("app.server.metrics", "app.server.routes.metrics"),
     "mbedtls": ("app.server", "tools.bench.naive"),
     "PIL": ("app.pictures", "tools.training"),

@@ -13,7 +13,8 @@ from tests.architecture.imports import ROOT, modules
 
 FOLDERS = ("app", "tools", "partitions", "occlum_image", "ci", "tests")
 SOURCES = sorted(path for top in ("app", "tools") for path in modules(top).values())
-LONGEST_FILE = 400
+LONGEST_FILE = 350
+"""Lines of code; docstrings and comments don't count."""
 LONGEST_FUNCTION = 70
 
 
@@ -51,11 +52,25 @@ def test_the_root_has(name: str) -> None:
     assert (ROOT / name).stat().st_size > 0
 
 
+def _code_lines(text: str, tree: ast.Module) -> int:
+    """Counts lines that hold code: a file may explain itself at whatever length."""
+    explained = {
+        line
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
+        for line in range(node.lineno, (node.end_lineno or node.lineno) + 1)
+    }
+    return sum(
+        number not in explained and line.strip() != "" and not line.lstrip().startswith("#")
+        for number, line in enumerate(text.splitlines(), 1)
+    )
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_files_and_functions_stay_short_and_explained(path: Path) -> None:
     text = path.read_text(encoding="utf-8")
     tree = ast.parse(text)
-    assert len(text.splitlines()) < LONGEST_FILE
+    assert _code_lines(text, tree) < LONGEST_FILE
     assert ast.get_docstring(tree)
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:

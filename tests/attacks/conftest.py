@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.config import TLS_LIBRARIES
-from app.server.http import ApplianceServer
+from app.server.server import ApplianceServer
 from tests.unit.app.server import clients
 from tests.unit.app.server.clients import Application, serving
 

@@ -15,7 +15,8 @@ import pytest
 
 from app.access.admission import Gate
 from app.access.policy import Quotas
-from app.server.routes.rights import ADMISSION
+from app.limits import MAX_REFUSALS
+from app.server.wsgi import ADMISSION
 from tests import served
 from tests.policies import bearer, policy, tenant
 from tests.unit.app.server.clients import (
@@ -77,7 +78,7 @@ def test_guessed_tokens_reach_nothing(guarded: Guarded, client: Client) -> None:
     """Neither with a known id nor without; the answers tell the guesser nothing."""
     token_id = TOKEN.split("_")[1]
     said = set()
-    for number in range(200):
+    for number in range(MAX_REFUSALS):
         secret = base64.urlsafe_b64encode(secrets.token_bytes(32)).decode().rstrip("=")
         guess = f"cloister_{token_id if number % 2 else secrets.token_hex(8)}_{secret}"
         answer = client.ask("POST", "/v2/models/sums/infer", BODY, **bearer(guess))
@@ -85,6 +86,7 @@ def test_guessed_tokens_reach_nothing(guarded: Guarded, client: Client) -> None:
     assert len(said) == 1
     assert said.pop()[0] == 401
     assert guarded.seen == []
+    assert client.is_closed(), "each so many guesses cost a handshake"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 
 from app.access.admission import Gate
 from app.access.policy import Policy
-from app.server.http import ApplianceServer
+from app.server.server import ApplianceServer
 from tests.policies import tenant
 from tests.unit.app.server.clients import Application, Client, client_context, endpoint, serving
 from tests.unit.app.server.tls.issued import issue

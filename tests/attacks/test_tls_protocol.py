@@ -10,7 +10,7 @@ import subprocess
 
 import pytest
 
-from app.server.http import ApplianceServer
+from app.server.server import ApplianceServer
 from tests.unit.app.server.clients import (
     WATCHDOG_S,
     assert_serves,

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from app.limits import MIB
-from app.server.http import ApplianceServer
+from app.server.server import ApplianceServer
 from app.server.transport import TransportLimits
 from tests.unit.app.server.clients import (
     WATCHDOG_S,

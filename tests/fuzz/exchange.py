@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-import logging
-import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from functools import cache
 from io import BytesIO
-from types import SimpleNamespace
-from typing import Final, NoReturn, cast
+from typing import Any, Final, NoReturn
 
 from app.access.admission import Gate, Pass, Refusal
 from app.access.policy import RIGHTS, Policy, Tenant
 from app.access.tokens import SALT_BYTES, TokenRecord, token_digest, token_text
 from app.audit import Audit
 from app.runtime import Runtime
-from app.server import http
 from app.server.application import create_application
-from app.server.counters import TransportCounters
+from app.server.counters import TRANSPORT, TransportCounters
 from app.server.framing import FramingError, Head, error_answer, scan
-from app.server.front import Front
-from app.server.request import Request
-from app.server.room import Share
-from app.server.transport import TransportLimits
+from app.server.request import Request, address_client, client_of
+from app.server.wsgi import WsgiApp, WsgiRunner
 from tests import fakes, served
 
 SERVER_NAME: Final = "cloister"
@@ -33,18 +28,20 @@ FEW_ID: Final = "1" * 16
 SECRET: Final = "A" * 43
 
 
-class _Server(http._HttpServer):
-    """cheroot's server as the workers see it, without threads.
+class _Watched:
+    """The application, and what it raised that no error handler knows."""
 
-    Attributes:
-        unexpected: what a request raised that no error handler knows.
-    """
+    def __init__(self, application: WsgiApp) -> None:
+        self._application = application
+        self.unexpected: Exception | None = None
 
-    unexpected: BaseException | None = None
-
-    def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-        del msg, level, traceback
-        self.unexpected = sys.exc_info()[1]
+    def __call__(self, environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+        self.unexpected = None
+        try:
+            return self._application(environ, start_response)
+        except Exception as error:
+            self.unexpected = error
+            raise
 
 
 def exchange(data: bytes) -> None:
@@ -82,17 +79,16 @@ def _with_length(data: bytes) -> bytes:
 
 
 def _served(head: Head, body: bytes, entry: Pass) -> bytes:
-    server, catalogue = _server()
-    server.unexpected = None
-    request = Request(head, BytesIO(body), ("192.0.2.1", 50000), Share(0), entry)
-    connection = http._MemoryConnection(server, request)
-    connection.communicate()
+    application, runner, catalogue = _server()
+    client = client_of(entry, address_client("192.0.2.1"))
+    request = Request(head, BytesIO(body), ("192.0.2.1", 50000), entry, client)
+    chunks, _ = runner.run(request)
     catalogue.changes.clear()
     for model in catalogue.models():
         model.calls.clear()
-    if server.unexpected is not None:
-        raise server.unexpected
-    return b"".join(connection.wfile.chunks)
+    if application.unexpected is not None:
+        raise application.unexpected
+    return b"".join(chunks)
 
 
 @cache
@@ -108,19 +104,16 @@ def _token(token_id: str) -> TokenRecord:
 
 
 @cache
-def _server() -> tuple[_Server, served.Models]:
+def _server() -> tuple[_Watched, WsgiRunner, served.Models]:
     text = replace(fakes.TENSOR_CARD, inputs=(fakes.spec("x", "n", dtype="string"),))
     text = replace(text, outputs=(fakes.spec("x", "n", dtype="string"),))
     catalogue = served.models(echo=served.Model("echo", 1, text, dict))
     application = create_application(catalogue, Audit(Runtime.PROCESS))
     application.config["PROPAGATE_EXCEPTIONS"] = True
     application.register_error_handler(Exception, _raise)
-    server = _Server(("127.0.0.1", 8443), application, 1, SERVER_NAME, TransportLimits())
-    front = SimpleNamespace(
-        stopping=False, counters=TransportCounters(), connections=1, requests=1, buffered_bytes=0
-    )
-    server.front = cast(Front, front)
-    return server, catalogue
+    watched = _Watched(application)
+    environment = {"SERVER_NAME": "127.0.0.1", "SERVER_PORT": "8443", TRANSPORT: TransportCounters}
+    return watched, WsgiRunner(watched, SERVER_NAME, 75, lambda: True, environment), catalogue
 
 
 def _raise(error: Exception) -> NoReturn:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from app.access.admission import Gate, Head, Pass, Refusal
 from app.card import ModelCard
-from app.server.http import ApplianceServer
 from app.server.oip.datatypes import DATATYPES
+from app.server.server import ApplianceServer
 from app.tensors import Array, TensorSpec
 from tests import served
 from tests.unit.app.server.clients import identity, serving

@@ -50,8 +50,13 @@ def all_types(*, strings: bool) -> onnx.ModelProto:
         for name in (dtype, f"{dtype}_copy", f"{dtype}_copy"):
             graph.output(name, ["rows", 3], element_type)
     if strings:
-        keys = {"keys_strings": WORDS, "values_int64s": list(range(len(WORDS)))}
-        ids = graph.node("LabelEncoder", "string", domain="ai.onnx.ml", **keys)
+        ids = graph.node(
+            "LabelEncoder",
+            "string",
+            domain="ai.onnx.ml",
+            keys_strings=WORDS,
+            values_int64s=list(range(len(WORDS))),
+        )
         graph.node("Gather", weight, ids, out="rows_of_words")
         graph.output("rows_of_words", ["rows", 3, 64])
     model = graph.model()

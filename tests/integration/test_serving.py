@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -115,7 +116,7 @@ def test_a_batch_beyond_the_budget_is_refused_and_the_next_request_served(
     ],
 )
 def test_what_cannot_be_served_does_not_start(
-    tmp_path: Path, change: dict[str, object], status: int, message: str
+    tmp_path: Path, change: dict[str, Any], status: int, message: str
 ) -> None:
     config = prepare(tmp_path, **change)
     done = subprocess.run(

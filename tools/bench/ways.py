@@ -23,9 +23,9 @@ from app.runner import PartitionTiming, RunResult
 from app.runtime import Runtime
 from app.server.application import create_application
 from app.server.certificate import make_identity
-from app.server.http import ApplianceServer
 from app.server.routes.served import Models
 from app.server.routes.timing import SERVER_TIMING
+from app.server.server import ApplianceServer
 from app.server.tls.libraries import LIBRARIES
 from app.serving.statistics import Recorder
 from app.tensors import Array

@@ -34,10 +34,6 @@ _PAGE_BYTES: Final = 4 * KIB
 _LEAST_CHUNK_BYTES: Final = 16 * KIB
 _MOST_CHUNK_BYTES: Final = 512 * KIB
 
-_GUEST_SHARE: Final = 20
-"""Where this part of the least budget is enough for it, one request can wait between two partitions
-while another one runs; with more of them the budget is no longer about weights."""
-
 
 def plan_for_budget(
     graph: GraphSummary,
@@ -157,9 +153,7 @@ class _Assembly:
         fixed = loading * (self.chunk_bytes + TAG_BYTES)
         fixed += sum(each.session_bytes for each in partitions)
         least = fixed + working + max(weights)
-        hosting = self._stages(partitions, guest=True)
-        guest = max(stage.working_bytes for stage in hosting) - working
-        budget = budget_bytes or least + guest * (guest * _GUEST_SHARE <= least)
+        budget = budget_bytes or least
         schedule = make_schedule(stages, budget - fixed, overlap=self.overlap)
         held = schedule.weights_bytes(stages) if schedule else max(weights)
         return Plan(
@@ -182,13 +176,12 @@ class _Assembly:
             partitions=partitions,
         )
 
-    def _stages(self, partitions: Sequence[Partition], *, guest: bool = False) -> list[Stage]:
+    def _stages(self, partitions: Sequence[Partition]) -> list[Stage]:
         return make_stages(
             partitions,
             [each.weights_bytes for each in partitions],
             self.live.crossing_bytes(partitions[-1].stop),
             requests=self.lock_step,
-            guest=guest,
         )
 
     def _partitions(self) -> tuple[Partition, ...]:

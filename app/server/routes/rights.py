@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import Final, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
 from flask import request
 
 from app.access.admission import Admission, lacks_right
 from app.errors import AuthenticationError, ForbiddenError, NotFoundError
+from app.server.wsgi import ADMISSION
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-ADMISSION: Final = "cloister.admission"
-"""WSGI environment key of the request's `Admission`. Without one nothing but health is served."""
 
 
 def admission() -> Admission:

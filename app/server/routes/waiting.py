@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from flask import request
 
-from app.server.http import CLIENT_GONE, QUEUED_NS
+from app.server.wsgi import CLIENT_GONE, QUEUED_NS
 
 
 def is_gone() -> Callable[[], bool]:

@@ -18,7 +18,7 @@ from app.errors import (
     MemoryBudgetError,
 )
 from app.runner import Runner, RunResult
-from app.schedule import LANES, make_stages
+from app.schedule import LANES
 from app.tensors import Array, TensorSpec
 from tests.fakes import FakePartition, MemoryReader, RecordingEngine, layout, spec
 
@@ -49,7 +49,6 @@ def make(
     lock_step: int = 1,
     growth: int = 1,
     overlap: bool = False,
-    guest: bool = False,
 ) -> tuple[Runner, MemoryReader, RecordingEngine]:
     reader = MemoryReader(parts, lanes=LANES if overlap else 1)
     engine = RecordingEngine(reader)
@@ -62,7 +61,6 @@ def make(
         lock_step=lock_step,
         growth=growth,
         overlap=overlap,
-        guest=guest,
         clock_ns=count().__next__,
     )
     return runner, reader, engine
@@ -495,116 +493,3 @@ def test_weights_that_do_not_authenticate_end_the_whole_batch() -> None:
         runner.run_each(batch_of(2))
     parts[1].read_error = None
     assert len(runner.run_each(batch_of(2))) == 2
-
-
-def visited(
-    runner: Runner, host: list[dict[str, Array]], guest: dict[str, Array]
-) -> tuple[list[RunResult | ExecutionError], list[RunResult | ExecutionError]]:
-    """Runs a batch that a guest goes in between of before every partition but the first."""
-    guests: list[RunResult | ExecutionError] = []
-
-    def between() -> None:
-        assert runner.has_room(guest)
-        guests.extend(runner.run_each([guest]))
-
-    return runner.run_each(host, between=between), guests
-
-
-def computing(run_ns: int) -> list[FakePartition]:
-    return [
-        FakePartition(replace(part.layout, run_ns=run_ns), part.weights, part.compute)
-        for part in planned(100)
-    ]
-
-
-def hosting_bytes(parts: Sequence[FakePartition], lock_step: int = 1) -> int:
-    """Room for the tensors of a batch and of a guest."""
-    layouts = [each.layout for each in parts]
-    sizes = [len(each.weights) for each in parts]
-    stages = make_stages(layouts, sizes, TENSOR_BYTES, requests=lock_step, guest=True)
-    return max(stage.working_bytes for stage in stages)
-
-
-@pytest.mark.parametrize("overlap", [False, True])
-@pytest.mark.parametrize("lock_step", [1, 3])
-@pytest.mark.parametrize("more_bytes", [0, 10, 40, 200])
-def test_guests_between_partitions_change_no_answer_and_stay_in_the_budget(
-    lock_step: int, overlap: bool, more_bytes: int
-) -> None:
-    parts = computing(100_000_000)
-    budget = 30 + hosting_bytes(parts, lock_step) + more_bytes
-    runner, _, _ = make(parts, budget, lock_step=lock_step, overlap=overlap, guest=True)
-    *hosts, guest = batch_of(lock_step + 1)
-    for _ in range(3):
-        results, guests = visited(runner, hosts, guest)
-        assert len(guests) == len(parts) - 1
-        for inputs, result in [*zip(hosts, results, strict=True), *((guest, g) for g in guests)]:
-            assert isinstance(result, RunResult)
-            np.testing.assert_array_equal(result.outputs["y"], 3 * inputs["x"] + 2)
-            assert result.peak_bytes <= budget
-    runner.close()
-
-
-def test_a_batch_s_peak_counts_its_guests() -> None:
-    runner, _, _ = make(planned(100), 1 << 20)
-    (alone,) = runner.run_each([INPUT])
-    (host,), guests = visited(runner, [INPUT], INPUT)
-    (after,) = runner.run_each([INPUT])
-    assert isinstance(alone, RunResult)
-    assert isinstance(after, RunResult)
-    assert isinstance(host, RunResult)
-    assert host.peak_bytes == alone.peak_bytes + 2 * TENSOR_BYTES, "x and a of the host"
-    assert {g.peak_bytes for g in guests if isinstance(g, RunResult)} == {host.peak_bytes}
-    assert after.peak_bytes == alone.peak_bytes
-
-
-@pytest.mark.parametrize("overlap", [False, True])
-def test_a_guest_that_fails_leaves_its_host_alone(overlap: bool) -> None:
-    parts = planned()
-    runner, _, _ = make(parts, 1 << 20, overlap=overlap)
-    parts[2].read_error = BundleIntegrityError()
-
-    def between() -> None:
-        if parts[2].read_error is not None:
-            with pytest.raises(BundleIntegrityError):
-                runner.run(INPUT)
-            parts[2].read_error = None
-
-    (result,) = runner.run_each([INPUT], between=between)
-    assert isinstance(result, RunResult)
-    np.testing.assert_array_equal(result.outputs["y"], 3 * INPUT["x"] + 2)
-
-
-def test_without_room_there_is_no_guest() -> None:
-    runner, _, _ = make(planned(100), ONE_SLOT - TENSOR_BYTES + 100)
-    rooms: list[bool] = []
-    assert runner.has_room(INPUT)
-    runner.run_each([INPUT], between=lambda: rooms.append(runner.has_room(INPUT)))
-    assert rooms == [False, False]
-
-
-@pytest.mark.parametrize("run_ns", [1_000, 100_000_000])
-def test_room_for_a_guest_is_kept_where_it_costs_little(run_ns: int) -> None:
-    """Either a guest's tensors or all weights fit; loading is nothing beside long computing."""
-    parts = computing(run_ns)
-    runner, _, _ = make(parts, 60 + hosting_bytes(parts) - 1, guest=True)
-    rooms: list[bool] = []
-    runner.run_each([INPUT], between=lambda: rooms.append(runner.has_room(INPUT)))
-    costs_little = run_ns == 100_000_000
-    assert rooms == [costs_little, costs_little]
-    assert (runner.schedule.pinned == {0, 1, 2}) is not costs_little
-
-
-def test_a_larger_guest_needs_more_room() -> None:
-    runner, _, _ = make(planned(100), ONE_SLOT - TENSOR_BYTES + 100)
-    assert not runner.has_room({"x": np.zeros((2, 4), np.float32)})
-
-
-def test_nobody_is_let_in_when_the_whole_batch_is_given_up() -> None:
-    runner, _, _ = make(planned())
-    asked = count()
-    seen: list[str] = []
-    runner.run_each(
-        [INPUT], cancelled=lambda _: next(asked) == 1, between=lambda: seen.append("between")
-    )
-    assert seen == ["between"], "before the second partition, not before the third"

@@ -14,7 +14,6 @@ from app.schedule import (
     Schedule,
     Stage,
     make_schedule,
-    make_stages,
 )
 
 STAGES = st.lists(
@@ -143,20 +142,3 @@ class Part:
 PARTS = st.lists(
     st.builds(Part, st.integers(1, 10**6), st.integers(0, 10**6)), min_size=1, max_size=6
 )
-
-
-@given(PARTS, st.integers(0, 10**6), st.integers(1, 4), st.integers(1, 4))
-def test_a_guest_fits_wherever_a_batch_waits(
-    parts: list[Part], answer: int, requests: int, growth: int
-) -> None:
-    weights = [1] * len(parts)
-    plain = make_stages(parts, weights, answer, requests=requests, growth=growth)
-    hosting = make_stages(parts, weights, answer, requests=requests, growth=growth, guest=True)
-    room = min(stage.working_bytes for stage in hosting)
-    for host in parts[1:]:
-        for guest in parts:
-            waiting = requests * growth * host.boundary_bytes
-            assert waiting + guest.boundary_bytes + guest.activation_bytes <= room
-    for before, after in zip(plain, hosting, strict=True):
-        assert after.working_bytes >= before.working_bytes
-        assert (after.weights_bytes, after.run_ns) == (before.weights_bytes, before.run_ns)

@@ -26,10 +26,11 @@ from cryptography.x509.oid import NameOID
 
 from app.access.admission import Gate
 from app.server.certificate import ServerIdentity, make_identity
-from app.server.http import CLIENT_GONE, ApplianceServer
+from app.server.server import ApplianceServer
 from app.server.tls.channel import ChannelState, Endpoint, TlsError
 from app.server.tls.libraries import LIBRARIES
 from app.server.transport import TransportLimits
+from app.server.wsgi import CLIENT_GONE
 
 WATCHDOG_S = 20.0
 """No step of a test takes this long; it only turns a hang into a failure."""
@@ -171,6 +172,15 @@ class Client:
         """Goes away with a TCP reset."""
         self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         self.close()
+
+
+class Neighbour(Client):
+    """A client from another address of this machine, hence another client to the server."""
+
+    def __init__(self, address: tuple[str, int], host: str = "127.0.0.2") -> None:
+        raw = socket.create_connection(address, WATCHDOG_S, source_address=(host, 0))
+        self.socket = client_context().wrap_socket(raw, server_hostname="localhost")
+        self.file = self.socket.makefile("rb")
 
 
 def request_bytes(method: str, path: str, body: bytes = b"", /, **headers: str) -> bytes:

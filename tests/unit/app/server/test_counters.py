@@ -47,7 +47,7 @@ def test_refusals_by_reason() -> None:
         assert client.ask("GET", "/echo", b"", **known).status == 200
         assert client.ask("GET", "/echo", b"", **known).status == 429
         seen = server.front.counters
-        expected = {"credentials": 1, "right": 1, "model": 0, "quota": 1, "busy": 0}
+        expected = {"credentials": 1, "right": 1, "model": 0, "body": 0, "quota": 1, "busy": 0}
         assert seen.refusals == expected
         assert seen.answers == {401: 1, 403: 1, 200: 1, 429: 1}
 

@@ -20,11 +20,12 @@ def refused(data: bytes, **limits: int) -> FramingError:
 def test_finds_the_head_and_the_body_length() -> None:
     head = scan(GOOD)
     assert head == Head(
-        wire=GOOD[:-5],
+        headers=((b"host", b"h"), (b"content-length", b"5")),
         consumed_bytes=len(GOOD) - 5,
         body_bytes=5,
         method=b"POST",
         target=GOOD.split()[1],
+        minor_version=1,
         authorization=None,
         expects_continue=False,
         keep_alive=True,
@@ -40,7 +41,6 @@ def test_one_empty_line_before_a_request_is_ignored() -> None:
     head = scan(b"\r\n" + GOOD)
     assert head is not None
     assert head.consumed_bytes == len(GOOD) - 5 + 2
-    assert head.wire == GOOD[:-5]
     assert refused(b"\r\n\r\n" + GOOD).status == 400
 
 
@@ -133,8 +133,7 @@ def test_expect_is_taken_out_so_that_nobody_answers_it_twice() -> None:
     head = scan(lines(b"eXpect: 100-Continue", b"Content-Length: 3"))
     assert head is not None
     assert head.expects_continue
-    assert b"xpect" not in head.wire
-    assert head.wire.endswith(b"Content-Length: 3\r\n\r\n")
+    assert head.headers == ((b"host", b"h"), (b"content-length", b"3"))
 
 
 def test_http_1_0_never_gets_100_continue() -> None:
@@ -178,17 +177,6 @@ def test_cuts_change_nothing_and_hostile_bytes_give_only_our_error(
     data: bytes, cuts: list[int]
 ) -> None:
     assert outcome_in_pieces(data, cuts) == outcome(data)
-
-
-@given(fragments)
-def test_what_is_forwarded_says_the_same_again(data: bytes) -> None:
-    head = outcome(data)
-    if isinstance(head, Head):
-        again = scan(head.wire, max_head_bytes=200, max_body_bytes=1000)
-        assert again is not None
-        assert again.wire == head.wire
-        assert again.body_bytes == head.body_bytes
-        assert again.consumed_bytes == len(head.wire)
 
 
 def test_an_error_answer_is_json_and_closes() -> None:

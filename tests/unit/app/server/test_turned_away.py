@@ -27,7 +27,7 @@ def turned_away(found: Bench) -> bytes:
     """Gives the answer; nothing was set aside for the request, and no worker gets it."""
     connection = found.connection
     assert connection.take_request() is None
-    assert found.room.used_bytes == 0
+    assert found.room.used == 0
     return found.flush()
 
 
@@ -51,8 +51,9 @@ def test_the_body_of_a_refused_request_is_not_read_as_a_request(step: int) -> No
     answers = b""
     for start in range(0, len(sent), step):
         found.connection.receive(sent[start : start + step], 0)
-        if found.connection.phase is Phase.ANSWER:
+        while found.connection.phase is Phase.ANSWER:
             answers += found.flush()
+            found.connection.advance(0)
     assert error_of(answers)[0] == 401
     assert found.take().head.target == b"/wanted"
 
@@ -85,7 +86,7 @@ def test_the_skipped_body_takes_no_memory() -> None:
     found.flush()
     for _ in range(10):
         found.connection.receive(bytes(100), 1)
-        assert found.room.used_bytes == 0
+        assert found.room.used == 0
         assert found.connection.phase is Phase.IDLE
     found.connection.receive(request_bytes("GET", "/next", **bearer(TOKEN)), 2)
     assert found.take().head.target == b"/next"
@@ -127,10 +128,10 @@ def test_a_token_goes_no_further_than_the_gate() -> None:
     found = bench()
     found.connection.receive(request_bytes("GET", "/v2", X_Kept="1", **bearer(TOKEN)), 0)
     request = found.take()
-    assert TOKEN.encode() not in request.head.wire
-    assert b"X-Kept: 1" in request.head.wire
+    assert (b"x-kept", b"1") in request.head.headers
+    assert TOKEN not in repr(request.head.headers)
     assert request.admission is not None
-    assert request.tenant == "clinic"
+    assert request.client == "clinic"
 
 
 def test_a_certificate_that_tls_has_seen_is_enough() -> None:
@@ -138,7 +139,7 @@ def test_a_certificate_that_tls_has_seen_is_enough() -> None:
     found = Bench(gate=Gate(policy(known)))
     found.channel.peer_fingerprint = "ab" * 32
     found.open().receive(request_bytes("GET", "/v2"), 0)
-    assert found.take().tenant == "known"
+    assert found.take().client == "known"
 
 
 def test_a_request_that_never_becomes_whole_gives_its_place_back() -> None:
@@ -161,4 +162,4 @@ def test_a_request_that_never_becomes_whole_gives_its_place_back() -> None:
     request.release(other.room)
     request.release(other.room)
     third.connection.receive(asked, 3)
-    assert third.take().tenant == "clinic"
+    assert third.take().client == "clinic"

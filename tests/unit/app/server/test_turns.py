@@ -3,33 +3,23 @@
 from __future__ import annotations
 
 import json
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
-from app.server.http import QUEUED_NS
 from app.server.transport import TransportLimits
+from app.server.wsgi import QUEUED_NS
 from tests.unit.app.server.clients import (
     WATCHDOG_S,
     Application,
     Client,
-    client_context,
+    Neighbour,
     request_bytes,
     serving,
     until,
 )
-
-
-class Neighbour(Client):
-    """A client from another address of this machine, hence another tenant."""
-
-    def __init__(self, address: tuple[str, int], host: str) -> None:
-        raw = socket.create_connection(address, WATCHDOG_S, source_address=(host, 0))
-        self.socket = client_context().wrap_socket(raw, server_hostname="localhost")
-        self.file = self.socket.makefile("rb")
 
 
 @contextmanager
@@ -84,7 +74,7 @@ def test_a_newcomer_is_next_however_many_of_another_wait() -> None:
     assert application.calls.index("/newcomer") <= 2
 
 
-def test_a_full_server_takes_places_from_who_has_the_most() -> None:
+def test_a_crowd_leaves_places_to_who_comes_anew() -> None:
     application = Application()
     limits = TransportLimits(max_queued_requests=3)
     with (
@@ -94,33 +84,18 @@ def test_a_full_server_takes_places_from_who_has_the_most() -> None:
     ):
         ask_all(crowd[:1], "/wait")
         assert application.entered.acquire(timeout=WATCHDOG_S)
-        for number, client in enumerate(crowd[1:], 2):
+        for number, client in enumerate(crowd[1:3], 2):
             client.send(request_bytes("GET", "/echo"))
             until(lambda number=number: server.front.requests == number)  # type: ignore[misc]
-        ask_all(others, "/echo")
-        refused = crowd[3].response()
+        refused = crowd[3].ask("GET", "/echo")
         assert refused.status == 503
         assert refused.headers["retry-after"] == "1"
+        ask_all(others, "/echo")
+        until(lambda: server.front.requests == 4)
         application.release.set()
         assert others[0].response().status == 200
         assert [client.response().status for client in crowd[:3]] == [200] * 3
         assert crowd[3].ask("GET", "/echo").status == 200, "its connection stayed open"
-
-
-def test_a_tenant_has_a_bounded_queue() -> None:
-    application = Application()
-    limits = TransportLimits(max_queued_per_tenant=1)
-    with (
-        serving(application, workers=1, limits=limits) as server,
-        clients(server.address, "127.0.0.2", 3) as crowd,
-    ):
-        ask_all(crowd[:1], "/wait")
-        assert application.entered.acquire(timeout=WATCHDOG_S)
-        ask_all(crowd[1:2], "/echo")
-        until(lambda: server.front.requests == 2)
-        assert crowd[2].ask("GET", "/echo").status == 503
-        application.release.set()
-        assert crowd[0].response().status == crowd[1].response().status == 200
 
 
 def test_a_request_whose_client_left_while_it_waited_is_never_run() -> None:
@@ -141,31 +116,6 @@ def test_a_request_whose_client_left_while_it_waited_is_never_run() -> None:
         until(lambda: server.front.requests == 0)
         assert first[0].ask("GET", "/next").status == 200
     assert application.calls == ["/wait", "/next"]
-
-
-def test_a_displaced_request_whose_client_left_disturbs_nobody() -> None:
-    application = Application()
-    limits = TransportLimits(max_queued_requests=2)
-    with (
-        serving(application, workers=1, limits=limits) as server,
-        clients(server.address, "127.0.0.2", 2) as crowd,
-        clients(server.address, "127.0.0.4", 1) as others,
-    ):
-        ask_all(crowd[:1], "/wait")
-        assert application.entered.acquire(timeout=WATCHDOG_S)
-        ask_all(crowd[1:], "/echo")
-        until(lambda: server.front.requests == 2)
-        left = Neighbour(server.address, "127.0.0.2")
-        left.send(request_bytes("GET", "/left"))
-        until(lambda: server.front.requests == 3)
-        left.reset()
-        until(lambda: server.front.connections == 3)
-        ask_all(others, "/echo")
-        until(lambda: server.front.requests == 3)
-        application.release.set()
-        assert others[0].response().status == 200
-        assert [client.response().status for client in crowd] == [200] * 2
-    assert "/left" not in application.calls
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from app.errors import ApplianceError, CancelledError, DeadlineError
+from app.serving import residence
 from tests.unit.app.serving.worlds import WATCHDOG_S, Crowd, FakeBundle, Gate, World, answer, until
 
 
@@ -54,7 +55,10 @@ def test_a_wait_for_loading_ends_when_the_client_leaves() -> None:
     assert model.statistics().reasons["CANCELED"] == 1
 
 
-def test_who_waits_for_a_model_doesnt_wait_for_what_loads_after_it() -> None:
+def test_who_waits_for_a_model_doesnt_wait_for_what_loads_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(residence, "STAY", 0)
     world, two, gate = slow_to_load()
     gate.opened.set()
     model = world.catalogue.find("two")

@@ -1,148 +1,166 @@
-"""The queue that cheroot's workers take requests from."""
+"""Whose request a worker gets, and when it has to wait although a worker is free."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Iterable
 
-from app.serving.fair import FairQueue
-from app.serving.queue import RequestQueue, Waiting
-from app.serving.rests import MOST_NS, Rests
+from app.serving.accounts import LATELY_NS, Accounts
+from app.serving.queue import RequestQueue, Turn
 from tests.unit.app.serving.worlds import WATCHDOG_S, Crowd, until
 
 
-def make(running: int = 10) -> RequestQueue[str]:
-    return RequestQueue(FairQueue(10, 5, running))
+class World:
+    """A queue whose time and costs a test says.
+
+    Args:
+        workers: as many `take` at a time.
+    """
+
+    def __init__(self, workers: int = 1, places: int = 100) -> None:
+        self.now_ns = 0
+        self.accounts = Accounts(lambda: self.now_ns)
+        self.queue: RequestQueue[str] = RequestQueue(self.accounts, workers, places)
+
+    def offer(self, *requests: str) -> None:
+        """Offers requests whose first letter says whose they are."""
+        for request in requests:
+            assert self.queue.offer(request, request[0])
+
+    def take(self) -> Turn[str]:
+        turn = self.queue.take()
+        assert turn is not None
+        return turn
+
+    def served(self, costs: Iterable[int]) -> list[str]:
+        """Takes one request after another, each of which has a cost."""
+        served = []
+        for cost in costs:
+            turn = self.take()
+            served.append(turn.request)
+            self.queue.done(turn, cost)
+        return served
 
 
-def test_tenants_take_turns() -> None:
-    queue = make()
-    for tenant, request in (("a", "a1"), ("a", "a2"), ("b", "b1")):
-        assert queue.offer(request, tenant) is None
-    assert queue.qsize() == 3
-    assert [queue.get() for _ in range(3)] == ["a1", "b1", "a2"]
-    assert queue.qsize() == 0
+def test_requests_of_one_client_come_in_their_order() -> None:
+    world = World()
+    world.offer("a1", "a2", "a3")
+    assert world.served([5, 1, 9]) == ["a1", "a2", "a3"]
 
 
-def test_a_worker_that_waits_gets_what_comes() -> None:
-    queue = make()
+def test_clients_get_the_same_time_not_the_same_number() -> None:
+    world = World()
+    world.offer(*(f"a{n}" for n in range(4)), *(f"b{n}" for n in range(8)))
+    costs = {"a": 30, "b": 10}
+    order = ""
+    for _ in range(12):
+        turn = world.take()
+        order += turn.client
+        world.queue.done(turn, costs[turn.client])
+    assert order[:8].count("b") == 6, "b's cost a third"
+
+
+def test_who_comes_anew_waits_for_no_backlog() -> None:
+    world = World()
+    world.offer(*(f"a{n}" for n in range(50)))
+    world.served([10] * 5)
+    world.offer("b0")
+    assert "b0" in world.served([10] * 2)
+
+
+def test_what_somebody_used_alone_is_not_held_against_it() -> None:
+    world = World()
+    world.offer(*(f"a{n}" for n in range(20)))
+    world.served([1000] * 20)
+    world.offer("b0", "a20", "b1", "a21")
+    served = world.served([10] * 4)
+    assert sorted(served[:2]) == ["a20", "b0"] or sorted(served[1:3]) == ["a20", "b1"]
+
+
+def test_a_client_that_costs_more_than_was_expected_pays_later() -> None:
+    world = World()
+    world.offer("a0", "b0", "a1", "b1", "b2")
+    assert world.served([100, 10]) == ["a0", "b0"]
+    assert world.served([10, 10]) == ["b1", "b2"]
+    assert world.served([10]) == ["a1"]
+
+
+def test_beside_another_one_a_client_has_no_more_at_a_time() -> None:
+    world = World(workers=4)
+    world.offer("quiet")
+    quiet = world.take()
+    world.offer(*(f"busy {n}" for n in range(8)))
+    first = world.take()
+    assert (quiet.client, first.client) == ("q", "b")
     with Crowd() as crowd:
-        got = [crowd.ask(queue.get) for _ in range(3)]
-        for number in range(3):
-            queue.offer(f"r{number}", "a")
-        assert sorted(each.result(WATCHDOG_S) for each in got) == ["r0", "r1", "r2"]
+        waiting = crowd.ask(world.take)
+        world.queue.done(first, 1)
+        assert waiting.result(WATCHDOG_S).client == "b", "one after the other"
+        waiting = crowd.ask(world.take)
+        assert not waiting.done()
+        world.queue.done(quiet, 1)
+        world.offer("quiet again")
+        assert waiting.result(WATCHDOG_S).request == "quiet again"
 
 
-def test_a_tenant_at_its_limit_waits_until_one_of_its_own_is_done() -> None:
-    queue = make(running=1)
-    queue.offer("a1", "a")
-    queue.offer("a2", "a")
-    assert queue.get() == "a1"
+def test_alone_a_client_leaves_one_worker() -> None:
+    world = World(workers=4)
+    world.offer(*(f"a{n}" for n in range(8)))
+    for _ in range(3):
+        world.take()
     with Crowd() as crowd:
-        waiting = crowd.ask(queue.get)
-        queue.offer("b1", "b")
-        assert waiting.result(WATCHDOG_S) == "b1", "another tenant isn't held up"
-
-        def go_on() -> str | object:
-            """As a worker does that has answered."""
-            queue.done("a")
-            return queue.get()
-
-        queue.done("b")
-        assert crowd.ask(go_on).result(WATCHDOG_S) == "a2"
+        waiting = crowd.ask(world.take)
+        world.offer("b")
+        assert waiting.result(WATCHDOG_S).request == "b"
 
 
-def test_nobody_is_woken_for_what_nobody_may_take() -> None:
-    woken: list[str] = []
-
-    class Watched(FairQueue[Waiting[str]]):
-        def take(
-            self, fits: Callable[[Waiting[str]], bool] = lambda _: True, *, is_turn: bool = True
-        ) -> Waiting[str] | None:
-            woken.append("looked")
-            return super().take(fits, is_turn=is_turn)
-
-    queue = RequestQueue(Watched(10, 5, 1))
-    queue.offer("a1", "a")
-    assert queue.get() == "a1"
+def test_who_is_gone_for_long_holds_nobody_back() -> None:
+    world = World(workers=4)
+    world.offer("quiet")
+    world.served([1])
+    world.offer("a0", "a1", "a2")
+    first = world.take()
+    world.now_ns += LATELY_NS
     with Crowd() as crowd:
-        idle = crowd.ask(queue.get)
-        until(lambda: len(woken) == 2)
-        queue.offer("a2", "a")
-        queue.offer("b1", "b")
-        assert idle.result(WATCHDOG_S) == "b1"
-    assert len(woken) == 3
+        waiting = crowd.ask(world.take)
+        until(lambda: len(world.queue) == 2)
+        world.now_ns += LATELY_NS
+        assert waiting.result(WATCHDOG_S).request == "a1"
+    world.queue.done(first, 1)
 
 
-def after_work(queue: RequestQueue[str]) -> None:
-    """Tenant a has computed for long and rests now: it had two requests, and b has one."""
-    queue.offer("a0", "a")
-    queue.offer("a1", "a")
-    queue.offer("b1", "b")
-    assert [queue.get() for _ in range(3)] == ["a0", "b1", "a1"]
-    queue.done("b", MOST_NS)
-    queue.done("a")
-    queue.done("a", MOST_NS)
+def test_a_client_has_a_bounded_number_of_places() -> None:
+    world = World(places=4)
+    world.offer("a0", "a1")
+    assert not world.queue.offer("a2", "a")
+    assert world.queue.offer("b0", "b")
+    assert len(world.queue) == 3
 
 
-def test_a_tenant_that_rests_is_passed_over() -> None:
-    now_ns = [0]
-    queue: RequestQueue[str] = RequestQueue(FairQueue(10, 5, 10), Rests(lambda: now_ns[0]))
-    after_work(queue)
-    queue.offer("a2", "a")
-    queue.offer("b2", "b")
-    assert queue.get() == "b2"
-    now_ns[0] = 10 * MOST_NS
-    assert queue.get() == "a2"
-
-
-def test_a_waiting_worker_begins_when_the_rest_ends() -> None:
-    queue = make()
-    after_work(queue)
+def test_the_end_sends_everybody_home() -> None:
+    world = World(workers=2)
     with Crowd() as crowd:
-        waiting = [crowd.ask(queue.get) for _ in range(2)]
-        queue.offer("a2", "a")
-        queue.offer("a3", "a")
-        assert sorted(each.result(WATCHDOG_S) for each in waiting) == ["a2", "a3"]
+        waiting = [crowd.ask(world.queue.take) for _ in range(2)]
+        world.queue.end()
+        assert [future.result(WATCHDOG_S) for future in waiting] == [None, None]
 
 
-def test_the_rest_is_looked_after_when_its_watcher_gets_something_else() -> None:
-    queue = make()
-    after_work(queue)
-    with Crowd() as crowd:
-        waiting = [crowd.ask(queue.get) for _ in range(3)]
-        for request in ("a2", "b2", "a3"):
-            queue.offer(request, request[0])
-        assert sorted(each.result(WATCHDOG_S) for each in waiting) == ["a2", "a3", "b2"]
-
-
-def test_a_mark_to_end_goes_before_requests() -> None:
-    queue = make()
-    queue.offer("a1", "a")
-    mark = object()
-    queue.put(mark)
-    assert queue.get() is mark
-    assert queue.get() == "a1"
-
-
-def test_nothing_is_lost_or_served_twice() -> None:
-    queue = RequestQueue[int](FairQueue(10_000, 10_000, 2))
-    seen: list[int] = []
+def test_many_threads_take_everything_once() -> None:
+    world = World(workers=8, places=10_000)
+    taken: list[str] = []
     lock = threading.Lock()
-    end = object()
 
     def work() -> None:
-        while isinstance(request := queue.get(), int):
+        while (turn := world.queue.take()) is not None:
             with lock:
-                seen.append(request)
-            queue.done(str(request % 7), request % 5 * 10_000)
+                taken.append(turn.request)
+            world.queue.done(turn, 1)
 
+    requests = [f"{client}{n}" for n in range(100) for client in "abcdefgh"]
     with Crowd() as crowd:
-        workers = [crowd.ask(work) for _ in range(4)]
-        for number in range(1000):
-            assert queue.offer(number, str(number % 7)) is None
-        while queue.qsize():
-            pass
-        for _ in workers:
-            queue.put(end)
-    assert sorted(seen) == list(range(1000))
+        for _ in range(8):
+            crowd.ask(work)
+        world.offer(*requests)
+        until(lambda: len(taken) == len(requests))
+        world.queue.end()
+    assert sorted(taken) == sorted(requests)

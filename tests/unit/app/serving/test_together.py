@@ -25,12 +25,12 @@ ROW = spec("x", "batch", 4)
 
 
 def jobs(*values: float, rows: int = 1) -> list[Job]:
-    return [Job(inputs=inputs(value, rows), tenant="t") for value in values]
+    return [Job(inputs=inputs(value, rows), client="t") for value in values]
 
 
 def row_jobs(*values: float, rows: int = 1) -> list[Job]:
     return [
-        Job(inputs={"x": np.full((rows, 4), value, np.float32)}, tenant="t") for value in values
+        Job(inputs={"x": np.full((rows, 4), value, np.float32)}, client="t") for value in values
     ]
 
 
@@ -144,7 +144,7 @@ def test_rows_that_fit() -> None:
     rows = Rows(runner, 4)
     assert rows.fits(row_jobs(1), row_jobs(2, rows=3)[0])
     assert not rows.fits(row_jobs(1), row_jobs(2, rows=4)[0]), "no more rows than have room"
-    other = Job(inputs={"x": np.zeros((1, 5), np.float32)}, tenant="t")
+    other = Job(inputs={"x": np.zeros((1, 5), np.float32)}, client="t")
     assert not rows.fits(row_jobs(1), other)
 
 
@@ -216,7 +216,7 @@ def test_lock_step_on_onnxruntime_is_bit_equal_to_single_requests(
     (tensor,) = runner._inputs
     shape = [size if isinstance(size, int) else 1 for size in tensor.shape or ()]
     batch = [
-        Job(inputs={tensor.name: generator.normal(size=shape).astype(np.float32)}, tenant="t")
+        Job(inputs={tensor.name: generator.normal(size=shape).astype(np.float32)}, client="t")
         for _ in range(5)
     ]
     together = LockStep(runner, 5)

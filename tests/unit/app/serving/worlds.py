@@ -55,6 +55,16 @@ class Gate:
         assert self.reached.acquire(timeout=WATCHDOG_S)
 
 
+class Clock:
+    """A clock that a test turns."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
 @dataclass
 class FakeBundle:
     """A bundle of the model that adds `count` to `x`.
@@ -64,6 +74,7 @@ class FakeBundle:
         verify_error, open_error: raised instead.
         gate: what every run passes through.
         open_gate: what loading passes through.
+        clock, open_ns: how long loading takes on it.
     """
 
     name: str = "sums"
@@ -77,6 +88,8 @@ class FakeBundle:
     open_error: Exception | None = None
     gate: Gate | None = None
     open_gate: Gate | None = None
+    clock: Clock | None = None
+    open_ns: int = 0
     readers: list[MemoryReader] = field(default_factory=list)
 
     @property
@@ -91,6 +104,8 @@ class FakeBundle:
 
     def open(self, budget_bytes: int) -> Opened:
         self.events.append("open")
+        if self.clock is not None:
+            self.clock.now_ns += self.open_ns
         if self.open_gate is not None:
             self.open_gate.pass_through()
         if self.open_error is not None:
@@ -142,10 +157,16 @@ class World:
     refused: Sequence[tuple[str, ApplianceError]] = ()
     said: list[str] = field(default_factory=list)
     drain_timeout_s: float = WATCHDOG_S
+    room_timeout_s: float = WATCHDOG_S
+    clock_ns: Callable[[], int] = time.perf_counter_ns
 
     def __post_init__(self) -> None:
         self.residence = Residence(
-            self.budget_bytes, report=self.said.append, drain_timeout_s=self.drain_timeout_s
+            self.budget_bytes,
+            report=self.said.append,
+            drain_timeout_s=self.drain_timeout_s,
+            room_timeout_s=self.room_timeout_s,
+            clock_ns=self.clock_ns,
         )
         self.catalogue = Catalogue(
             lambda: Scan(tuple(self.bundles), self.refused), self.residence, report=self.said.append

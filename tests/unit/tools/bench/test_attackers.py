@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.server.http import ApplianceServer
+from app.server.server import ApplianceServer
 from app.tensors import TensorSpec
 from tests.unit.app.server.clients import Application, assert_serves, identity, serving, until
 from tools.bench import attackers

@@ -75,6 +75,5 @@ def test_budget_of_a_counted_plan_is_the_least_it_needs() -> None:
     weights = max(each.weights_bytes for each in plan.partitions)
     working = max(each.boundary_bytes + each.activation_bytes for each in plan.partitions)
     chunk = plan.chunk_bytes + TAG_BYTES  # small weights are loaded by one thread
-    guest = max(each.boundary_bytes for each in plan.partitions[1:])
-    assert plan.budget_bytes == structures + weights + working + chunk + guest
+    assert plan.budget_bytes == structures + weights + working + chunk
     assert json.loads(plan.to_text())["budget_bytes"] == plan.budget_bytes

@@ -114,18 +114,6 @@ def test_weights_are_spread_over_an_exact_number(count: int) -> None:
     assert plan.budget_bytes >= plan.peak_bytes
 
 
-@pytest.mark.parametrize(("value_bytes", "has_room"), [(10_000, True), (1_000_000, False)])
-def test_an_exact_number_has_room_for_a_guest_where_that_is_little(
-    value_bytes: int, has_room: bool
-) -> None:
-    plan = plan_for_count(chain([640] * 4, value_bytes), 2)
-    fixed = plan.scratch_bytes + sum(each.session_bytes for each in plan.partitions)
-    working = max(each.boundary_bytes + each.activation_bytes for each in plan.partitions)
-    weights = max(each.weights_bytes for each in plan.partitions)
-    assert plan.partitions[1].boundary_bytes == value_bytes
-    assert plan.budget_bytes == fixed + working + weights + value_bytes * has_room
-
-
 @pytest.mark.parametrize(("count", "most"), [(5, 4), (100, 4)])
 def test_more_partitions_than_operators(count: int, most: int) -> None:
     with pytest.raises(InputError, match=f"4 operators and can be cut into at most {most}"):

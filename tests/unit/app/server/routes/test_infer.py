@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-from app.server.http import CLIENT_GONE, QUEUED_NS
+from app.server.wsgi import CLIENT_GONE, QUEUED_NS
 from tests import served
 from tests.unit.app.server.oip.bodies import binary
 from tests.unit.app.server.routes.requests import INFER, SUMS
