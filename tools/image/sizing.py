@@ -24,8 +24,8 @@ from app.schedule import LANES
 from tools.image.occlum_sizes import format_size
 
 PYTHON_STACK_BYTES = 200 * MIB
-"""Smallest RLIMIT_AS in which the packed python imports numpy, onnxruntime, flask, cheroot,
-mbedtls, cryptography and PIL: 193 MiB, measured with CPython 3.11.7 and onnxruntime 1.31.1."""
+"""Smallest RLIMIT_AS in which the packed python imports numpy, onnxruntime, flask, mbedtls,
+cryptography and PIL: 193 MiB, measured with CPython 3.11.7 and onnxruntime 1.31.1."""
 
 ENGINE_BYTES = 48 * MIB
 """onnxruntime's sessions beside weights and tensors: environment, kernels, optimised graphs."""
