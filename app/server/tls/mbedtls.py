@@ -109,7 +109,7 @@ def _ask_for_no_certificate(context: mbed.ServerContext) -> None:
 
 
 def _key(certificate: x509.CRT, pem: bytes) -> ECC:
-    """Reads an ECDSA key: RSA in this library tells its key to who can time it."""
+    """Reads an ECDSA key: RSA in this library has known leaks, and gets no more fixes."""
     if certificate.subject_public_key.name != b"EC":
         raise ValueError("the key must be P-256, P-384 or P-521; 'openssl' takes RSA too")
     return ECC.from_PEM(pem.decode())
