@@ -16,9 +16,10 @@ from typing import Final
 from app import __version__
 from app.access.admission import Gate
 from app.access.policy import read_policy
-from app.aes import table_driven
+from app.aes import aes_problems
 from app.audit import audit
 from app.config import DEFAULT_PATH, Config, read_config
+from app.cpu import cpu_problems
 from app.dumps import forbid_dumps
 from app.errors import ApplianceError, ConfigError
 from app.keys import FolderKeySource, KeySource
@@ -103,7 +104,7 @@ def _read_config(path: Path | None) -> Config:
 
 def _serve(config: Config, say: Say) -> None:
     runtime = detect(os.uname().sysname, os.environ, config.sgx_mode)
-    found = audit(config, runtime, table_driven=table_driven(config.tls_library))
+    found = audit(config, runtime, hardware={**aes_problems(config.tls_library), **cpu_problems()})
     say(f"cloister {__version__}: {found.banner[0]}")
     for line in found.banner[1:]:
         say(line)

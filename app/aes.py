@@ -31,13 +31,25 @@ _VECTOR: Final = re.compile(rb"OPENSSL_ia32cap=0x([0-9a-fA-F]+)")
 _MBEDTLS_FLAGS: Final = {"AES-NI": 0x02000000, "PCLMULQDQ": 0x00000002}
 
 
-def table_driven(tls_library: str) -> tuple[str, ...]:
-    """Names the libraries in use whose AES or GCM may run on tables.
+def aes_problems(tls_library: str) -> dict[str, str]:
+    """Gives `insecure_table_driven_aes` with what to do, where a library may use tables.
 
     Args:
         tls_library: one of `app.config.TLS_LIBRARIES`; bundles are always decrypted by
             `cryptography`.
     """
+    libraries = table_driven(tls_library)
+    if not libraries:
+        return {}
+    return {
+        "insecure_table_driven_aes": f"{', '.join(libraries)} may run AES on tables, as CPUID "
+        "reports no AES-NI, PCLMULQDQ or SSSE3; use a CPU that has them, and leave "
+        f"{VARIABLE} as the image's build sets it"
+    }
+
+
+def table_driven(tls_library: str) -> tuple[str, ...]:
+    """Names the libraries in use whose AES or GCM may run on tables."""
     decides = {"cryptography": has_instructions(_vector_of_cryptography())}
     if tls_library == "openssl":
         decides["ssl"] = has_instructions(_vector_of_ssl())

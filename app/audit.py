@@ -6,16 +6,12 @@ the enclave; to everybody else it is the operator's word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from app.config import Config
 from app.errors import ConfigError
 from app.runtime import Runtime
-
-TABLE_DRIVEN_AES: Final = "insecure_table_driven_aes"
-"""Not set by anybody, but found: see `app.aes`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +54,7 @@ def audit(
     config: Config,
     runtime: Runtime,
     measurement: str | None = None,
-    table_driven: Sequence[str] = (),
+    hardware: Mapping[str, str] | None = None,
 ) -> Audit:
     """Looks at a configuration in the place where it is used.
 
@@ -66,20 +62,18 @@ def audit(
         config: read and checked.
         runtime: as detected.
         measurement: from a report of the enclave; None where there is no report.
-        table_driven: libraries whose AES runs on tables, from `app.aes`.
+        hardware: further insecure settings, that nobody set but were found, by their names, each
+            with what was found and what to do: from `app.aes` and `app.cpu`.
 
     Raises:
         ConfigError: production was asked for, and a setting is insecure or the host can read this
             process's memory; lists all of them.
     """
-    insecure = (*config.insecure_settings(), *([TABLE_DRIVEN_AES] if table_driven else []))
+    hardware = hardware or {}
+    insecure = (*config.insecure_settings(), *hardware)
     found = Audit(runtime, measurement, config.production, insecure)
     problems = [f"{name}: refused in production" for name in config.insecure_settings()]
-    problems += [
-        f"{name}: runs AES on tables, as CPUID reports no AES-NI, PCLMULQDQ or SSSE3; use a CPU "
-        "that has them, and leave OPENSSL_ia32cap as the image's build sets it"
-        for name in table_driven
-    ]
+    problems += [f"{name}: refused in production: {what}" for name, what in hardware.items()]
     if runtime.is_simulation:
         problems.append(f"runtime {runtime.value!r} is a simulation: refused in production")
     if found.production and problems:

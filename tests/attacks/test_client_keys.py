@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from app.errors import ConfigError
 from app.server.certificate import load_client_ca
 from app.server.http import ApplianceServer
+from app.server.tls.mbedtls import MbedtlsEndpoint
 from tests.attacks.test_tls_protocol import s_client
 from tests.unit.app.server.clients import (
     Application,
@@ -28,6 +29,7 @@ from tests.unit.app.server.clients import (
     assert_serves,
     client_context,
     endpoint,
+    identity,
     serving,
 )
 from tests.unit.app.server.tls.issued import issue
@@ -164,6 +166,13 @@ def test_mbedtls_verifies_nothing_with_them(
             incoming.write(channel.take_ciphertext())
     assert len(given) == 1, "the hello alone"
     assert given[0][5] == 1
+
+
+def test_another_build_of_the_binding_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is set there has a place that only the pinned build is known to have."""
+    monkeypatch.setattr("app.server.tls.mbedtls._ASKS", bytes(7))
+    with pytest.raises(ConfigError, match="isn't the one that the lock pins"):
+        MbedtlsEndpoint(identity())
 
 
 def test_an_rsa_client_of_usual_size_is_let_in(tmp_path: Path, tls_library: str) -> None:

@@ -41,6 +41,9 @@ _ASKS: Final = bytes((3, 3, 3, 3, 1, 0, 1))
 """How mbedtls_ssl_config of 2.28.8 begins: versions, 1 for a server, 0 for a stream, 1 for
 MBEDTLS_SSL_VERIFY_OPTIONAL."""
 _VERIFY_NONE: Final = 0
+_CURVES: Final = (ctypes.c_int * 5)(3, 4, 5, 9, 0)
+"""P-256, P-384, P-521 and Curve25519 in Mbed TLS's numbers, the server's preference first; its own
+is P-521, which takes three times as long. Of the module, as the library keeps a pointer."""
 _PEM_BLOCK: Final = re.compile(
     r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----\r?\n?", re.DOTALL
 )
@@ -79,8 +82,7 @@ class MbedtlsEndpoint:
                 highest_supported_version=mbed.TLSVersion.TLSv1_2,
             )
             self._context = mbed.ServerContext(configuration)
-            if not self._names_clients:
-                _ask_for_no_certificate(self._context)
+            _configure(self._context, asks=self._names_clients)
             self._owned = (chain, key, trusted)
         except (LibraryError, ValueError, IndexError) as error:
             raise ConfigError(
@@ -94,8 +96,8 @@ class MbedtlsEndpoint:
         )
 
 
-def _ask_for_no_certificate(context: mbed.ServerContext) -> None:
-    """Sets MBEDTLS_SSL_VERIFY_NONE, for which the binding has no word.
+def _configure(context: mbed.ServerContext, *, asks: bool) -> None:
+    """Sets what the binding has no words for: `_CURVES`, and that no certificate is asked for.
 
     The library's structure lies in the binding's object, behind the head, a table and a pointer.
     """
@@ -105,7 +107,10 @@ def _ask_for_no_certificate(context: mbed.ServerContext) -> None:
     place = id(configuration) + object.__basicsize__ + 2 * ctypes.sizeof(ctypes.c_void_p)
     if ctypes.string_at(place, len(_ASKS)) != _ASKS:
         raise ValueError("this build of python-mbedtls isn't the one that the lock pins")
-    ctypes.CDLL(_tls.__file__).mbedtls_ssl_conf_authmode(ctypes.c_void_p(place), _VERIFY_NONE)
+    library = ctypes.CDLL(_tls.__file__)
+    library.mbedtls_ssl_conf_curves(ctypes.c_void_p(place), _CURVES)
+    if not asks:
+        library.mbedtls_ssl_conf_authmode(ctypes.c_void_p(place), _VERIFY_NONE)
 
 
 def _key(certificate: x509.CRT, pem: bytes) -> ECC:

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from app.aes import VARIABLE, has_instructions, table_driven
+from app.aes import VARIABLE, aes_problems, has_instructions, table_driven
 from app.config import TLS_LIBRARIES
 from tests.integration.appliance import ROOT
 
@@ -94,6 +94,16 @@ def test_mbedtls_counts_only_where_it_is_used(
 ) -> None:
     monkeypatch.setattr("app.aes._mbedtls_has_instructions", lambda: False)
     assert ("mbedtls" in table_driven(library)) is (library == "mbedtls")
+
+
+def test_what_is_found_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.aes.table_driven", lambda _: ())
+    assert aes_problems("openssl") == {}
+    monkeypatch.setattr("app.aes.table_driven", lambda _: ("cryptography", "ssl"))
+    ((name, what),) = aes_problems("openssl").items()
+    assert name == "insecure_table_driven_aes"
+    assert what.startswith("cryptography, ssl may run AES on tables")
+    assert VARIABLE in what
 
 
 def test_nothing_of_the_image_is_told_by_the_hosts_environment() -> None:

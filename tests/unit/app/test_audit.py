@@ -45,16 +45,17 @@ def test_insecure_setting_is_listed_and_production_refuses_it(tmp_path: Path, na
         read(tmp_path, {**INSECURE[name], "production": True, "sgx_mode": "HW"})
 
 
-@pytest.mark.parametrize("libraries", [("cryptography",), ("cryptography", "mbedtls"), ("ssl",)])
-def test_aes_on_tables_is_said_and_production_refuses_it(
-    tmp_path: Path, libraries: tuple[str, ...]
-) -> None:
-    found = audit(read(tmp_path, {}), Runtime.OCCLUM_HARDWARE, table_driven=libraries)
-    assert found.insecure_settings == ("insecure_table_driven_aes",)
+def test_what_the_hardware_lacks_is_said_and_production_refuses_it(tmp_path: Path) -> None:
+    lacks = {"insecure_table_driven_aes": "on tables", "insecure_cpu_class": "of another class"}
+    found = audit(read(tmp_path, {}), Runtime.OCCLUM_HARDWARE, hardware=lacks)
+    assert found.insecure_settings == (*lacks,)
+    assert all(f"INSECURE: {name} is set" in found.banner for name in lacks)
     config = read(tmp_path, {"production": True, "sgx_mode": "HW"})
-    with pytest.raises(ConfigError, match="runs AES on tables") as refused:
-        audit(config, Runtime.OCCLUM_HARDWARE, table_driven=libraries)
-    assert [problem.partition(":")[0] for problem in refused.value.problems] == [*libraries]
+    with pytest.raises(ConfigError) as refused:
+        audit(config, Runtime.OCCLUM_HARDWARE, hardware=lacks)
+    assert list(refused.value.problems) == [
+        f"{name}: refused in production: {what}" for name, what in lacks.items()
+    ]
 
 
 @pytest.mark.parametrize("runtime", SIMULATIONS)
