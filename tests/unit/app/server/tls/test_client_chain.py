@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Sequence
+import ssl
+from collections.abc import Callable, Sequence
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.config import TLS_LIBRARIES
+from app.server.tls.channel import TlsError
 from app.server.tls.client_chain import MAX_CERTIFICATES, ClientChain
-from tests.unit.app.server.clients import client_hello
+from tests.unit.app.server.clients import client_context, client_hello, endpoint
 from tests.unit.app.server.tls.issued import Issued, issue
 from tests.unit.app.server.tls.long_keys import long_exponent
 
@@ -130,3 +133,23 @@ def test_cuts_change_nothing(cuts: list[int]) -> None:
     with pytest.raises(ValueError, match="exponent"):
         for start, end in itertools.pairwise(edges):
             chain.feed(flight[start:end])
+
+
+@pytest.mark.parametrize("chain", [[client], [hostile], [hostile, client], []])
+@pytest.mark.parametrize("library", TLS_LIBRARIES)
+def test_certificates_that_nobody_asked_for_end_the_handshake(
+    monkeypatch: pytest.MonkeyPatch, library: str, chain: list[Callable[[], bytes]]
+) -> None:
+    """Also before the server has answered: none of the libraries waits to be asked."""
+    monkeypatch.setattr("tests.unit.app.server.clients.LIBRARY", library)
+    context = client_context()
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    for is_early in (False, True):
+        channel = endpoint().channel()
+        flight = record(certificates([make() for make in chain]))
+        channel.feed(client_hello(context) + (flight if is_early else b""))
+        with pytest.raises(TlsError):
+            channel.handshake()
+            channel.feed(flight)
+            channel.handshake()
+        assert channel.peer_fingerprint is None
