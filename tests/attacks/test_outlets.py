@@ -199,6 +199,15 @@ def test_a_fault_of_ours_at_start_leaves_its_place_in_the_log() -> None:
     assert SAID not in done.stdout + done.stderr
 
 
+def test_a_platform_that_onnxruntime_doesnt_know_is_no_news() -> None:
+    """In Occlum it warns while it is imported, before anybody took the outlets."""
+    code = "import platform; platform.system = lambda: 'Occlum'; import app.engine"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_onnxruntime_says_nothing_even_where_it_is_heard(capfd: pytest.CaptureFixture[str]) -> None:
     """The tools run models with the same engine, on the owner's terminal."""
     failing = FAILING["gather"]
