@@ -16,11 +16,15 @@ from typing import Final
 from app import __version__
 from app.access.admission import Gate
 from app.access.policy import read_policy
+from app.aes import aes_problems
 from app.audit import audit
 from app.config import DEFAULT_PATH, Config, read_config
+from app.cpu import cpu_problems
+from app.dumps import forbid_dumps
 from app.errors import ApplianceError, ConfigError
 from app.keys import FolderKeySource, KeySource
-from app.runtime import Runtime, detect
+from app.outlets import take_outlets
+from app.runtime import OCCLUM, Runtime, detect
 from app.server import logs
 from app.server.application import create_application
 from app.server.certificate import ServerIdentity, load_client_ca, load_identity, make_identity
@@ -41,42 +45,76 @@ _USAGE: Final = 2
 _SWITCH_INTERVAL_S: Final = 0.0005
 
 
+Say = Callable[[str], None]
+"""Tells the person who starts the appliance a line."""
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs the appliance until SIGTERM or SIGINT.
+    """Runs the appliance outside of an image until SIGTERM or SIGINT: `python -m app`.
 
     Returns:
         0 after a clean stop, 1 when a model can't be served, 2 for a wrong configuration.
     """
-    parser = argparse.ArgumentParser(prog="/bin/app", description=__doc__)
+    arguments = sys.argv[1:] if argv is None else argv
+    if _in_occlum():
+        return run_image(arguments)
+    parser = argparse.ArgumentParser(prog="python -m app", description=__doc__)
     parser.add_argument("--config", type=Path, help=f"configuration file ({DEFAULT_PATH})")
-    options = parser.parse_args(argv)
-    try:
-        _serve(_read_config(options.config))
-    except ConfigError as error:
-        print(f"error: {error}", file=sys.stderr)
+    return _run(parser.parse_args(arguments).config)
+
+
+def run_image(arguments: Sequence[str]) -> int:
+    """Runs the appliance as the image's `/bin/app`, with the measured configuration and no other.
+
+    Args:
+        arguments: what followed the program's name. They are the host's and aren't measured, so
+            with any of them nothing is read and nothing starts.
+
+    Returns:
+        As `main`.
+    """
+    if arguments:
+        print(
+            f"error: /bin/app takes no arguments, got {len(arguments)}: what it does is said by "
+            f"the image's {DEFAULT_PATH}, which is measured; build another image to change it",
+            file=sys.stderr,
+        )
         return _USAGE
+    return _run(None)
+
+
+def _run(path: Path | None) -> int:
+    forbid_dumps()
+    outlets = take_outlets()
+    logs.set_up(outlets.log)
+    try:
+        _serve(_read_config(path), lambda line: print(line, file=outlets.announcements))
     except ApplianceError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+        print(f"error: {error}", file=outlets.log)
+        return _USAGE if isinstance(error, ConfigError) else 1
     return 0
 
 
+def _in_occlum() -> bool:
+    """Whether the system calls are Occlum's: its answer comes from inside the enclave."""
+    return os.uname().sysname == OCCLUM
+
+
 def _read_config(path: Path | None) -> Config:
-    root = Path(os.environ.get(ROOT_VARIABLE, "/"))
+    root = Path("/" if _in_occlum() else os.environ.get(ROOT_VARIABLE, "/"))
     return read_config(path or root / DEFAULT_PATH.relative_to("/"), root)
 
 
-def _serve(config: Config) -> None:
+def _serve(config: Config, say: Say) -> None:
     runtime = detect(os.uname().sysname, os.environ, config.sgx_mode)
-    found = audit(config, runtime)
-    logs.set_up(sys.stderr)
-    _say(f"cloister {__version__}: {found.banner[0]}")
+    found = audit(config, runtime, hardware={**aes_problems(config.tls_library), **cpu_problems()})
+    say(f"cloister {__version__}: {found.banner[0]}")
     for line in found.banner[1:]:
-        _say(line)
-    gate = _gate(config)
+        say(line)
+    gate = _gate(config, say)
     keys = FolderKeySource(config.key_folder)
     accounts = Accounts()
-    catalogue = _catalogue(config, keys, accounts)
+    catalogue = _catalogue(config, keys, accounts, say)
     endpoint = _endpoint(config, runtime)
     server = ApplianceServer(
         create_application(
@@ -92,7 +130,7 @@ def _serve(config: Config) -> None:
         gate=gate,
         accounts=accounts,
     )
-    _announce(endpoint.identity, server.bind())
+    _announce(endpoint.identity, server.bind(), say)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     # A thread that comes back from a kernel or from decrypting waits for another one's step of
@@ -102,10 +140,10 @@ def _serve(config: Config) -> None:
     gc.collect()
     gc.freeze()
     server.serve_forever()
-    _say("stopped")
+    say("stopped")
 
 
-def _catalogue(config: Config, keys: KeySource, accounts: Accounts) -> Catalogue:
+def _catalogue(config: Config, keys: KeySource, accounts: Accounts, say: Say) -> Catalogue:
     ids = [model.model_id for model in config.models]
     twice = sorted({each for each in ids if ids.count(each) > 1})
     if twice:
@@ -113,20 +151,20 @@ def _catalogue(config: Config, keys: KeySource, accounts: Accounts) -> Catalogue
         raise ConfigError("config.models", problems)
     max_delay_ns = config.max_delay_us * 1000
     residence = Residence(
-        config.budget_bytes, accounts=accounts, max_delay_ns=max_delay_ns, report=_say
+        config.budget_bytes, accounts=accounts, max_delay_ns=max_delay_ns, report=say
     )
-    catalogue = Catalogue(lambda: find_bundles(config, keys), residence, report=_say)
+    catalogue = Catalogue(lambda: find_bundles(config, keys), residence, report=say)
     catalogue.start({model.model_id for model in config.models if model.bundle is not None})
     return catalogue
 
 
-def _gate(config: Config) -> Gate:
+def _gate(config: Config, say: Say) -> Gate:
     if config.access_policy is None:
         if not config.insecure_open_access:
-            _say("no access policy: only health is served")
+            say("no access policy: only health is served")
         return Gate(None, insecure_open_access=config.insecure_open_access)
     policy = read_policy(config.access_policy)
-    _say(f"access policy: {len(policy.tenants)} tenants")
+    say(f"access policy: {len(policy.tenants)} tenants")
     return Gate(policy)
 
 
@@ -174,15 +212,11 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _announce(identity: ServerIdentity, address: tuple[str, int]) -> None:
-    _say("certificate for clients:")
-    _say(identity.certificate_pem.decode().rstrip())
-    _say(f"fingerprint {identity.fingerprint}")
-    _say(f"ready on {address[0]} port {address[1]}")
-
-
-def _say(line: str) -> None:
-    print(line, flush=True)
+def _announce(identity: ServerIdentity, address: tuple[str, int], say: Say) -> None:
+    say("certificate for clients:")
+    say(identity.certificate_pem.decode().rstrip())
+    say(f"fingerprint {identity.fingerprint}")
+    say(f"ready on {address[0]} port {address[1]}")
 
 
 if __name__ == "__main__":

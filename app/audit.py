@@ -6,7 +6,7 @@ the enclave; to everybody else it is the operator's word.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from app.config import Config
@@ -50,20 +50,30 @@ class Audit:
         }
 
 
-def audit(config: Config, runtime: Runtime, measurement: str | None = None) -> Audit:
+def audit(
+    config: Config,
+    runtime: Runtime,
+    measurement: str | None = None,
+    hardware: Mapping[str, str] | None = None,
+) -> Audit:
     """Looks at a configuration in the place where it is used.
 
     Args:
         config: read and checked.
         runtime: as detected.
         measurement: from a report of the enclave; None where there is no report.
+        hardware: further insecure settings, that nobody set but were found, by their names, each
+            with what was found and what to do: from `app.aes` and `app.cpu`.
 
     Raises:
         ConfigError: production was asked for, and a setting is insecure or the host can read this
             process's memory; lists all of them.
     """
-    found = Audit(runtime, measurement, config.production, config.insecure_settings())
-    problems = [f"{name}: refused in production" for name in found.insecure_settings]
+    hardware = hardware or {}
+    insecure = (*config.insecure_settings(), *hardware)
+    found = Audit(runtime, measurement, config.production, insecure)
+    problems = [f"{name}: refused in production" for name in config.insecure_settings()]
+    problems += [f"{name}: refused in production: {what}" for name, what in hardware.items()]
     if runtime.is_simulation:
         problems.append(f"runtime {runtime.value!r} is a simulation: refused in production")
     if found.production and problems:

@@ -20,17 +20,34 @@ T = TypeVar("T")
 
 CONFIG_FORMAT: Final = 1
 DEFAULT_PATH: Final = Path("/etc/cloister/config.json")
-HOST_FOLDER: Final = Path("/host")
-"""Where Occlum shows a folder of the host, unless its configuration says otherwise."""
+HOST_PLACES: Final = tuple(
+    Path(place)
+    for place in (
+        "/host",
+        "/dev",
+        "/proc",
+        "/sys",
+        "/etc/hosts",
+        "/etc/hostname",
+        "/etc/resolv.conf",
+    )
+)
+"""What the host fills whatever is mounted: Occlum's usual place for a folder of the host, standard
+input and other devices, and the files that Occlum copies from the host at start."""
 MAX_CONFIG_BYTES: Final = 1 << 20
 MAX_MODELS: Final = 64
 MAX_THREADS: Final = 64
 TLS_LIBRARIES: Final = ("mbedtls", "openssl")
 """What TLS may run on, the default first."""
-_REASONS: Final = {
-    "insecure_tls_private_key": ", where tls.private_key may not lie in a folder of the host",
-}
-"""Of settings that no field of the configuration is called by."""
+MAX_HOST_MOUNTS: Final = 64
+_MAX_LINKS: Final = 40
+"""Symbolic links on the way to a file, as Linux has it."""
+
+_AUTHENTICATED: Final = frozenset(
+    {"config.bundle_folder", "config.models.bundle", "config.insecure_key_folder"}
+)
+"""Paths that may be the host's: a bundle is verified object by object, and the folder of keys has
+a name of its own. Every other path of the configuration decides something by what lies there."""
 
 DEFAULT_MAX_BATCH: Final = 8
 """Requests that run together where that pays; wider batches gain little and delay all answers."""
@@ -90,7 +107,7 @@ class Config:
         access_policy: file that says who may do what; None lets nobody ask anything but health.
         insecure_open_access: lets everybody ask, instead of a policy.
         log_requests: whether every request leaves a line in the log, which the host reads.
-        host_folders: folders that the host fills and reads.
+        host_provided: fields whose path leads through what the host fills, as "tls_private_key".
     """
 
     sgx_mode: str
@@ -113,15 +130,14 @@ class Config:
     access_policy: Path | None = None
     insecure_open_access: bool = False
     log_requests: bool = False
-    host_folders: tuple[Path, ...] = ()
+    host_provided: tuple[str, ...] = ()
 
     def insecure_settings(self) -> tuple[str, ...]:
         """Names every setting that weakens security."""
         settings = {
             "insecure_key_folder": self.insecure_keys,
             "insecure_open_access": self.insecure_open_access,
-            "insecure_tls_private_key": self.tls is not None
-            and _lies_in(self.tls.private_key, self.host_folders),
+            **{f"insecure_{name}": True for name in self.host_provided},
         }
         return tuple(name for name, is_set in settings.items() if is_set)
 
@@ -160,6 +176,8 @@ class _Reading:
         self.problems: list[str] = []
         self._fields = fields
         self._root = root
+        self._paths: dict[str, Path] = {}
+        self._knows_mounts = fields.has("host_mounts")
 
     def config(self) -> Config:
         fields = self._fields
@@ -170,9 +188,11 @@ class _Reading:
         unread: tuple[TlsFiles | None, Path | None] = (None, None)
         tls, client_ca = self._try(self._tls, unread)
         bundle_folder = self._try(lambda: self._optional_path("bundle_folder"), None)
-        host_folders = [self._root / HOST_FOLDER.relative_to("/")]
-        host_folders += [bundle_folder] if bundle_folder is not None else []
-        host_folders += [key_folder] if insecure_keys else []
+        access_policy = self._try(lambda: self._optional_path("access_policy"), None)
+        hosts = [self._root / place.relative_to("/") for place in HOST_PLACES]
+        hosts += self._try(self._host_mounts, [])
+        hosts += [bundle_folder] if bundle_folder is not None else []
+        hosts += [key_folder] if insecure_keys else []
         config = Config(
             sgx_mode=self._try(lambda: fields.choice("sgx_mode", ("HW", "SIM")), "SIM"),
             production=self._try(lambda: fields.flag("production"), False),
@@ -189,8 +209,8 @@ class _Reading:
             client_ca=client_ca,
             tls_library=self._try(self._tls_library, TLS_LIBRARIES[0]),
             bundle_folder=bundle_folder,
-            host_folders=tuple(host_folders),
-            access_policy=self._try(lambda: self._optional_path("access_policy"), None),
+            host_provided=self._host_provided(hosts),
+            access_policy=access_policy,
             insecure_open_access=self._flag("insecure_open_access"),
             log_requests=self._flag("log_requests"),
             max_batch=self._optional("max_batch", 1, MAX_BATCH, DEFAULT_MAX_BATCH),
@@ -271,10 +291,31 @@ class _Reading:
         return self._fields.choice(name, TLS_LIBRARIES)
 
     def _path(self, fields: Fields, name: str) -> Path:
-        path = Path(fields.text(name, longest=4096))
+        path = self._below_root(f"{fields.where}.{name}", fields.text(name, longest=4096))
+        # Of a list's entries the name is the same: config.models[3].bundle.
+        self._paths[f"{fields.where.partition('[')[0]}.{name}"] = path
+        return path
+
+    def _below_root(self, where: str, text: str) -> Path:
+        path = Path(text)
         if not path.is_absolute():
-            raise FieldError(f"{fields.where}.{name}: expected an absolute path, got {str(path)!r}")
+            raise FieldError(f"{where}: expected an absolute path, got {text!r}")
         return self._root / path.relative_to("/")
+
+    def _host_mounts(self) -> list[Path]:
+        """Reads what the image's build says of mounts; production has to know."""
+        name = "host_mounts"
+        if not self._knows_mounts:
+            return []
+        texts = self._fields.texts(name, most=MAX_HOST_MOUNTS)
+        return [self._below_root(f"config.{name}", text) for text in texts]
+
+    def _host_provided(self, hosts: Sequence[Path]) -> tuple[str, ...]:
+        return tuple(
+            where.removeprefix("config.").replace(".", "_")
+            for where, path in self._paths.items()
+            if where not in _AUTHENTICATED and _leads_through(path, hosts)
+        )
 
     def _check(self, config: Config) -> None:
         if not config.models and not self.problems:
@@ -291,17 +332,52 @@ class _Reading:
             )
         if config.production:
             self.problems += [
-                f"config.{name}: refused in production{_REASONS.get(name, '')}"
-                for name in config.insecure_settings()
+                f"config.{name}: refused in production" for name in config.insecure_settings()
             ]
+            if not self._knows_mounts:
+                self.problems.append(
+                    "config.host_mounts: production needs to know the folders that the host "
+                    "mounts, [] if there is none"
+                )
             if config.sgx_mode != "HW":
                 self.problems.append("config.sgx_mode: production needs 'HW'")
 
 
-def _lies_in(file: Path, folders: Sequence[Path]) -> bool:
-    """Whether a file lies in one of some folders, by whatever name and through whatever link."""
-    real = Path(os.path.realpath(file))  # unlike Path.resolve, it ends where links go round
-    return any(real.is_relative_to(os.path.realpath(folder)) for folder in folders)
+def _leads_through(file: Path, places: Sequence[Path]) -> bool:
+    """Whether the way to a file, link by link, leads to or through one of some places.
+
+    Who fills a place decides where a link in it leads, so the last file alone says too little.
+    """
+    names = {name for place in places for name in _names(place)}
+    return any(_walk_meets(Path(way), names) for way in (file, os.path.normpath(file)))
+
+
+def _names(place: Path) -> set[Path]:
+    """A folder's path as written and as it is, and its own name in the folder that it is in."""
+    plain = Path(os.path.normpath(place))
+    return {plain, Path(os.path.realpath(plain)), Path(os.path.realpath(plain.parent), plain.name)}
+
+
+def _walk_meets(way: Path, places: set[Path]) -> bool:
+    reached, ahead, links = Path("/"), list(reversed(way.parts[1:])), 0
+    while ahead:
+        name = ahead.pop()
+        if name == "..":
+            reached = reached.parent
+            continue
+        reached /= name
+        if reached in places:
+            return True
+        try:
+            target = reached.readlink()
+        except OSError:
+            continue  # no link
+        links += 1
+        if links > _MAX_LINKS:
+            return True  # it goes round: nobody can say where it leads
+        reached = Path("/") if target.is_absolute() else reached.parent
+        ahead += [part for part in reversed(target.parts) if part != "/"]
+    return False
 
 
 def _read_owner(fields: Fields) -> Ed25519PublicKey:

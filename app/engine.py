@@ -11,6 +11,7 @@ import ctypes
 import hashlib
 import os
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -25,7 +26,13 @@ from app.tensors import BFLOAT16, Array, TensorSpec, dtype_name
 
 # Read while onnxruntime is imported: otherwise it keeps a device id and usage data under $HOME.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-import onnxruntime as ort  # noqa: TID251 - this is the one place
+warnings.filterwarnings("ignore", "Unsupported platform", UserWarning)  # it doesn't know Occlum
+import onnxruntime as ort  # noqa: E402, TID251 - this is the one place
+
+_FATAL: Final = 4
+"""Of its severities: the only one that it may log. Its errors name values from tensors."""
+
+ort.set_default_logger_severity(_FATAL)
 
 VERSION: Final[str] = ort.__version__
 
@@ -375,7 +382,7 @@ def session_options(
     """
     options = ort.SessionOptions()
     options.graph_optimization_level = _LEVELS[optimization]
-    options.log_severity_level = 3
+    options.log_severity_level = _FATAL
     if threads == 1:
         options.inter_op_num_threads = options.intra_op_num_threads = 1
     else:

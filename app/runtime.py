@@ -6,6 +6,9 @@ import enum
 from collections.abc import Mapping
 from typing import Final
 
+OCCLUM: Final = "Occlum"
+"""The kernel's name that `os.uname` gives in Occlum, which answers inside the enclave."""
+
 STAND_IN_VARIABLE: Final = "OCCLUM_STAND_IN"
 """Set by the stand-in for the occlum command, which can't change the kernel's name."""
 
@@ -36,11 +39,11 @@ def detect(kernel_name: str, environment: Mapping[str, str], sgx_mode: str) -> R
     """Says what the runtime is.
 
     Args:
-        kernel_name: `os.uname().sysname`; Occlum answers "Occlum".
+        kernel_name: `os.uname().sysname`.
         environment: the process's environment; in Occlum the host adds nothing to it.
         sgx_mode: "HW" or "SIM", from the measured configuration.
     """
-    if kernel_name == "Occlum":
+    if kernel_name == OCCLUM:
         return Runtime.OCCLUM_HARDWARE if sgx_mode == "HW" else Runtime.OCCLUM_SIMULATION
     marks = {"sandbox": Runtime.STAND_IN_SANDBOX, "process": Runtime.STAND_IN_PROCESS}
     return marks.get(environment.get(STAND_IN_VARIABLE, ""), Runtime.PROCESS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 import app.__main__ as appliance
 from app.engine import OrtEngine, OrtSession
 from app.manifest import PartitionLayout
+from app.outlets import Outlets
 from tests.folders import KEYS
 
 
@@ -27,7 +29,6 @@ class Start:
         opened: partitions whose graphs reached onnxruntime.
         listening: whether the listener was made.
         said: what was printed on stderr.
-        announced: what was printed on stdout.
         announced: what was printed on stdout.
     """
 
@@ -121,7 +122,14 @@ class Host:
         self.monkeypatch.setattr(OrtEngine, "open", open_)
         self.monkeypatch.setattr(appliance, "ApplianceServer", Listener)
         self.monkeypatch.setattr("signal.signal", lambda *_: None)
-        self.monkeypatch.setattr("app.server.logs.set_up", lambda *_: None)  # it is the process's
+        keep_process(self.monkeypatch)
+
+
+def keep_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves alone what belongs to the process, which is pytest's: log, streams, dumps."""
+    monkeypatch.setattr("app.server.logs.set_up", lambda *_: None)
+    monkeypatch.setattr(appliance, "take_outlets", lambda: Outlets(sys.stdout, sys.stderr))
+    monkeypatch.setattr(appliance, "forbid_dumps", lambda: None)
 
 
 _ORIGINAL_OPEN = OrtEngine.open

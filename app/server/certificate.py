@@ -13,6 +13,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from app.errors import ConfigError
@@ -23,8 +24,15 @@ CLOCK_SKEW: Final = datetime.timedelta(minutes=5)
 MIN_RSA_BITS: Final = 2048
 """Shortest RSA key that common clients accept."""
 
+MAX_CLIENT_RSA_BITS: Final = 4096
+MAX_CLIENT_EXPONENT_BITS: Final = 32
+"""Longest RSA keys of clients and of those that certify them: verifying takes the event loop 0.2 ms
+with the usual exponent of 17 bits, and seconds with 8192 bits and an exponent as long as that."""
+
 MAX_PEM_BYTES: Final = 256 * 1024
 """Largest PEM file: a chain of a few certificates has about 8 KiB."""
+
+_CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
 
 _Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -114,13 +122,32 @@ def load_client_ca(path: Path) -> bytes:
     """Reads the certificates that clients' certificates must lead to: a PEM file of one or more.
 
     Raises:
-        ConfigError: it can't be read or holds something else.
+        ConfigError: it can't be read, holds something else or keys that clients may not have.
     """
     problems: list[str] = []
     chain = _read_chain(path, problems)
+    for certificate in chain:
+        if problem := client_key_problem(certificate.public_key()):
+            problems.append(f"{path}: {problem}")
     if problems:
         raise ConfigError("client certificates' CA", problems)
     return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain)
+
+
+def client_key_problem(key: CertificatePublicKeyTypes) -> str | None:
+    """Says why a certificate's key isn't used to verify a client, or None."""
+    if isinstance(key, ec.EllipticCurvePublicKey) and key.curve.name in _CURVES:
+        return None
+    if (
+        isinstance(key, rsa.RSAPublicKey)
+        and MIN_RSA_BITS <= key.key_size <= MAX_CLIENT_RSA_BITS
+        and key.public_numbers().e.bit_length() <= MAX_CLIENT_EXPONENT_BITS
+    ):
+        return None
+    return (
+        f"the key must be P-256, P-384, P-521 or RSA of {MIN_RSA_BITS} to {MAX_CLIENT_RSA_BITS} "
+        f"bits with an exponent of at most {MAX_CLIENT_EXPONENT_BITS} bits"
+    )
 
 
 def _self_signed(
@@ -214,11 +241,7 @@ def _read_key(path: Path, problems: list[str]) -> _Key | None:
     except ValueError:
         problems.append(f"{path}: holds no valid PEM private key")
         return None
-    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in (
-        "secp256r1",
-        "secp384r1",
-        "secp521r1",
-    ):
+    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _CURVES:
         return key
     if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= MIN_RSA_BITS:
         return key

@@ -81,6 +81,9 @@ def set_up(stream: TextIO) -> None:
     threading.excepthook = lambda failed: write(
         logging.ERROR, Event.THREAD_FAILED, error=failed.exc_value
     )
+    sys.unraisablehook = lambda failed: write(
+        logging.ERROR, Event.THREAD_FAILED, error=failed.exc_value
+    )
     sys.excepthook = _main_failed
 
 

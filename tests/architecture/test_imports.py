@@ -11,6 +11,7 @@ import pytest
 from tests.architecture.imports import ROOT, imports, inner_imports, modules, outer_imports
 
 ROWS: Final = (
+    ("app.aes", "app.dumps", "app.outlets"),
     ("app", "app.cpu", "app.errors", "app.limits", "app.fields", "app.runtime", "app.loading"),
     ("app.files", "app.tensors", "app.schedule", "app.ledger", "app.batch"),
     ("app.objects", "app.card"),
@@ -50,7 +51,7 @@ OWNERS: Final = {
     "flask": ("app.server",),
     "werkzeug": ("app.server",),
     "prometheus_client": ("app.server.metrics", "app.server.routes.metrics"),
-    "mbedtls": ("app.server", "tools.bench.naive"),
+    "mbedtls": ("app.aes", "app.server", "tools.bench.naive"),
     "PIL": ("app.pictures", "tools.training"),
     "torch": ("tools.training",),
     "sklearn": ("tools.training",),

@@ -47,7 +47,9 @@ def test_folders_explain_themselves(folder: str) -> None:
     assert len(text.splitlines()) > 3
 
 
-@pytest.mark.parametrize("name", ["README.md", "CHANGELOG.md", "LICENSE", "Makefile"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "CHANGELOG.md", "LICENSE", "Makefile", "SECURITY.md"]
+)
 def test_the_root_has(name: str) -> None:
     assert (ROOT / name).stat().st_size > 0
 

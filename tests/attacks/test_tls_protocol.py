@@ -5,6 +5,7 @@ Mostly with the real openssl command as the client, on both libraries.
 
 from __future__ import annotations
 
+import re
 import ssl
 import subprocess
 
@@ -173,3 +174,9 @@ def first_record(server: ApplianceServer, hello: bytes) -> int | None:
         except ConnectionError:
             return None
     return answer[0] if answer else None
+
+
+def test_the_curve_that_takes_least_is_preferred(server: ApplianceServer) -> None:
+    """A client that has them all doesn't make the server compute on the largest one."""
+    assert re.search("Temp Key: (ECDH, prime256v1|X25519)", s_client(server, "-tls1_2"))
+    assert_serves(server)

@@ -11,7 +11,7 @@ import pytest
 from app.config import TLS_LIBRARIES
 from app.server.certificate import ServerIdentity
 from tests.integration.appliance import Appliance, prepare, running
-from tests.unit.app.server.clients import identity, rsa_identity, until
+from tests.unit.app.server.clients import identity, new_identity, until
 
 READY = "/v2/health/ready"
 
@@ -29,8 +29,9 @@ def test_a_replaced_certificate_is_served_without_a_restart(tmp_path: Path, libr
         prepare(tmp_path, tls=write(tmp_path, identity()), tls_library=library)
     ) as appliance:
         assert appliance.curl(READY).status == 200
-        write(tmp_path, rsa_identity())
-        (tmp_path / "new.crt").write_bytes(rsa_identity().certificate_pem)
+        renewal = new_identity()
+        write(tmp_path, renewal)
+        (tmp_path / "new.crt").write_bytes(renewal.certificate_pem)
         renewed = replace(appliance, certificate=tmp_path / "new.crt")
         until(lambda: answers(renewed))
         assert not answers(appliance), "who trusts the old one alone isn't served any more"

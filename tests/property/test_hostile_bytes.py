@@ -97,6 +97,7 @@ CONFIG: dict[str, object] = {
     "workers": 1,
     "inference_threads": 1,
     "tls": {"certificate": "/c", "private_key": "/p"},
+    "host_mounts": ["/host"],
 }
 
 

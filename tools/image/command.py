@@ -42,7 +42,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns:
         0, or 1 when the build is refused; argparse exits with 2 for wrong usage.
     """
-    arguments = parser().parse_args(argv)
+    commands = parser()
+    arguments = commands.parse_args(argv)
+    if arguments.production and arguments.tls_library is None:
+        commands.error(
+            "--production needs --tls-library: 'openssl' is in support; 'mbedtls' is less code, "
+            "but Mbed TLS 2.28 gets no more fixes (SECURITY.md says what that means here)"
+        )
 
     def command() -> int:
         build(request_of(arguments))
@@ -81,9 +87,8 @@ def parser() -> argparse.ArgumentParser:
     add(
         "--tls-library",
         choices=TLS_LIBRARIES,
-        default=TLS_LIBRARIES[0],
-        help="TLS 1.2 on Mbed TLS, or 1.2 and 1.3 on the Python interpreter's OpenSSL; default: "
-        f"{TLS_LIBRARIES[0]}",
+        help="TLS 1.2 on Mbed TLS 2.28, which gets no more fixes, or 1.2 and 1.3 on the Python "
+        f"interpreter's OpenSSL; default: {TLS_LIBRARIES[0]}, but --production needs a choice",
     )
     add(
         "--log-requests",
@@ -211,7 +216,7 @@ def request_of(arguments: argparse.Namespace) -> BuildRequest:
         access_policy=arguments.access_policy,
         log_requests=arguments.log_requests,
         insecure_open_access=arguments.insecure_open_access,
-        tls_library=arguments.tls_library,
+        tls_library=arguments.tls_library or TLS_LIBRARIES[0],
         max_batch=arguments.max_batch,
         max_delay_us=arguments.max_delay_us,
         tensor_batch=tuple(arguments.tensor_batch or ()),

@@ -12,6 +12,7 @@ from typing import Any
 from tools.errors import ImageBuildError
 from tools.files import write_file
 from tools.image.bom import read_boms
+from tools.image.host_mounts import host_mount_problems
 from tools.image.instance import Instance
 from tools.image.libc_patch import patch_libc
 from tools.image.materialise import materialise
@@ -72,6 +73,8 @@ def checked_configuration(
         # Listed above already; the files are still worth checking.
         entry_points, heap = [], 2**63
     problems += rootfs_problems(instance.image, entry_points, heap, known_keys)
+    # A configuration that has other problems may lack what is compared.
+    problems = problems or host_mount_problems(configuration, instance.image)
     if problems:
         raise ImageBuildError(str(instance.folder), problems)
     return internal_configuration(configuration)

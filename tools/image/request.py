@@ -205,6 +205,7 @@ class BuildRequest:
             "listen": {"host": "0.0.0.0", "port": self.port, "names": list(self.names)},  # noqa: S104 - a server in its own box
             "models": self._models(served, owner),
             **({"bundle_folder": BUNDLE_FOLDER} if self.bundle_folder is not None else {}),
+            "host_mounts": sorted(self.host_folders()),
             **keys,
             **access,
             "tls_library": self.tls_library,

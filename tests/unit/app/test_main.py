@@ -12,7 +12,7 @@ import app.__main__ as appliance
 from app.config import TLS_LIBRARIES
 from app.engine import VERSION
 from tests import folders, models
-from tests.host import Host
+from tests.host import Host, keep_process
 from tests.policies import POLICY
 from tests.unit.app.server.clients import identity
 from tools.model_folder import ModelFolder
@@ -41,7 +41,10 @@ def test_wrong_configuration_is_usage_and_lists_everything(host: Host, chain_bun
     assert start.loaded_nothing
 
 
-def test_no_configuration(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_no_configuration(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    keep_process(monkeypatch)
     assert appliance.main(["--config", str(tmp_path / "nothing.json")]) == 2
     assert "No such file" in capsys.readouterr().err
 

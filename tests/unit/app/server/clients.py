@@ -48,6 +48,10 @@ def now() -> datetime.datetime:
 
 @functools.cache
 def identity() -> ServerIdentity:
+    return new_identity()
+
+
+def new_identity() -> ServerIdentity:
     return make_identity(
         "localhost",
         "Cloister test",

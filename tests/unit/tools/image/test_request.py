@@ -18,9 +18,12 @@ from app.config import (
 from tests.policies import POLICY
 from tools.errors import ImageBuildError
 from tools.image.bundle_facts import read_bundle_facts
-from tools.image.command import parser, request_of
+from tools.image.command import main, parser, request_of
+from tools.image.host_mounts import host_mount_problems, hostfs_targets
+from tools.image.instance import Instance
+from tools.image.policy import read_configuration
 from tools.image.request import CONFIGURATION, BuildRequest
-from tools.image.staging import stage_rootfs
+from tools.image.staging import sizes_for, stage_rootfs, write_instance_files
 
 
 def make_bundle(path: Path, **changes: object) -> Path:
@@ -231,3 +234,71 @@ def test_an_empty_bundle_folder(request_: BuildRequest, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(ImageBuildError, match=r"holds no \*\.bundle"):
         replace(request_, bundle=None, bundle_folder=tmp_path / "empty").served()
+
+
+def test_the_mounts_that_are_measured_are_those_of_occlum_json(
+    request_: BuildRequest, tmp_path: Path
+) -> None:
+    folders = {"--bundle-folder": tmp_path / "bundles", "--insecure-key-folder": tmp_path / "keys"}
+    for folder in folders.values():
+        folder.mkdir()
+    asked = replace(
+        request_,
+        bundle_folder=folders["--bundle-folder"],
+        insecure_key_folder=folders["--insecure-key-folder"],
+    )
+    for made, places in ((request_, []), (asked, ["/host", "/run/insecure-keys"])):
+        instance = Instance(tmp_path / f"instance-{len(places)}")
+        instance.folder.mkdir()
+        write_instance_files(made, instance, sizes_for(made, made.served()))
+        stage_rootfs(made, made.served(), instance.folder / "stage")
+        rootfs = instance.folder / "stage" / "rootfs"
+        measured = json.loads((rootfs / CONFIGURATION.lstrip("/")).read_text())["host_mounts"]
+        configuration = read_configuration(instance.configuration)
+        assert measured == hostfs_targets(configuration) == places
+        assert host_mount_problems(configuration, rootfs) == []
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        ({"host_mounts": []}, "'host_mounts' is [], but Occlum.json mounts ['/host', '/mnt/x']"),
+        ({"host_mounts": ["/host"]}, "'host_mounts' is ['/host'], but"),
+        ({"host_mounts": ["/host", "/mnt/x", "/mnt/y"]}, "but Occlum.json mounts"),
+        ({}, "must name the host folders"),
+        ([], "must name the host folders"),
+        (None, "must name the host folders"),
+    ],
+)
+def test_mounts_that_the_app_isnt_told_of_stop_the_build(
+    tmp_path: Path, told: object, said: str
+) -> None:
+    """Somebody edits Occlum.json by hand: the app would take the host's file for the image's."""
+    path = tmp_path / CONFIGURATION.lstrip("/")
+    path.parent.mkdir(parents=True)
+    path.write_text("" if told is None else json.dumps(told))
+    mounts = [
+        {"target": "/", "type": "unionfs"},
+        {"target": "/mnt/x", "type": "hostfs"},
+        {"target": "/host", "type": "hostfs"},
+    ]
+    (problem,) = host_mount_problems({"mount": mounts}, tmp_path)
+    assert said in problem
+    path.unlink()
+    assert host_mount_problems({"mount": mounts}, tmp_path) == [], "no app, nothing to tell"
+
+
+def test_production_has_to_choose_its_tls_library(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked = ["--production", "--mode", "HW", "-o", str(tmp_path / "image")]
+    with pytest.raises(SystemExit) as refused:
+        main(asked)
+    assert refused.value.code == 2
+    said = capsys.readouterr().err
+    assert "--production needs --tls-library" in said
+    assert "'openssl' is in support" in said
+    assert not (tmp_path / "image").exists()
+    for library in TLS_LIBRARIES:  # these get further, to what else is missing
+        assert main([*asked, "--tls-library", library]) == 1
+        assert "name a bundle" in capsys.readouterr().err

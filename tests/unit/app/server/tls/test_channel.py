@@ -82,8 +82,12 @@ def test_a_full_and_a_partial_record_together_lose_nothing() -> None:
     assert pair.server.read() == b"second"
 
 
-def test_an_rsa_certificate_works_too() -> None:
+def test_an_rsa_certificate_works_on_openssl_alone(wire: Wire) -> None:
     server = rsa_identity()
+    if wire.library == "mbedtls":
+        with pytest.raises(ConfigError, match="P-256, P-384 or P-521; 'openssl' takes RSA too"):
+            endpoint(server)
+        return
     pair = open_pair(client_context(server), server=server)
     assert pair.up(b"question") == b"question"
 
@@ -198,9 +202,9 @@ def openssl_suites() -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["EC", "RSA"])
-def test_only_forward_secret_authenticated_suites_are_accepted(kind: str) -> None:
-    server = identity() if kind == "EC" else rsa_identity()
-    signature = "ECDSA" if kind == "EC" else "RSA"
+def test_only_forward_secret_authenticated_suites_are_accepted(kind: str, wire: Wire) -> None:
+    server = identity() if kind == "EC" or wire.library == "mbedtls" else rsa_identity()
+    signature = "ECDSA" if server is identity() else "RSA"
     expected = {
         f"ECDHE-{signature}-{cipher}"
         for cipher in ("CHACHA20-POLY1305", "AES256-GCM-SHA384", "AES128-GCM-SHA256")
@@ -210,7 +214,7 @@ def test_only_forward_secret_authenticated_suites_are_accepted(kind: str) -> Non
     tls = endpoint(server)
     accepted = {name for name in names if is_accepted(name, client_context(server), tls)}
     assert accepted == expected
-    assert len(mbedtls.SUITES) == len(openssl.SUITES) == 6
+    assert (len(mbedtls.SUITES), len(openssl.SUITES)) == (3, 6)
 
 
 def is_accepted(suite: str, context: ssl.SSLContext, tls: Endpoint) -> bool:

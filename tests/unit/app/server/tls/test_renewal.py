@@ -22,6 +22,7 @@ from tests.unit.app.server.clients import (
     PlainChannel,
     client_context,
     identity,
+    new_identity,
     now,
     rsa_identity,
     serving,
@@ -201,7 +202,8 @@ def test_files_that_cannot_be_used_at_start_are_an_error(world: World) -> None:
 
 def test_an_open_connection_outlives_its_certificate(world: World, wire: Wire) -> None:
     """For real: clients that trust only one of two certificates, and one server."""
-    old, new = client_context(identity()), client_context(rsa_identity())
+    renewed = new_identity()
+    old, new = client_context(identity()), client_context(renewed)
     endpoint = RenewedEndpoint(
         LIBRARIES[wire.library],
         lambda: Material(load_identity(world.files[0], world.files[1], now())),
@@ -210,7 +212,7 @@ def test_an_open_connection_outlives_its_certificate(world: World, wire: Wire) -
     )
     with serving(Application(), tls=endpoint) as server, Client(server.address, old) as early:
         assert early.ask("GET", "/echo").status == 200
-        world.write(rsa_identity())
+        world.write(renewed)
         world.time_s += LOOK_S
         with Client(server.address, new) as late:
             assert late.ask("GET", "/echo").status == 200
