@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import functools
+import gzip
+import io
 import json
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import cycle
 from math import prod
 from typing import Final
 
 import numpy as np
+from PIL import Image
 
-from app.limits import MIB
+from app.limits import MAX_BODY_BYTES, MAX_JSON_BYTES, MIB
 from app.server.oip.compression import deflate
 from app.server.oip.datatypes import DATATYPES
 from app.tensors import TensorSpec
+from tools.bench.sites import HUNGRY, HUNGRY_INPUT, WIDE, WIDE_ELEMENTS, WIDE_INPUT
 
 HEADER: Final = "Inference-Header-Content-Length"
 """Says where the JSON of a request with binary tensors ends."""
@@ -25,6 +30,25 @@ BOMB_BYTES: Final = 64 * MIB
 """What a bomb inflates to: twice the largest body."""
 
 DEPTH: Final = 100_000
+BURST: Final = 2000
+"""Requests that are sent at once, without waiting for answers."""
+
+JSON_ELEMENTS: Final = 4 * MIB
+"""Numbers of a large answer in JSON: 16 MiB as binary data, five times as much as text."""
+
+SCANS: Final = 249
+PICTURE_SIDE: Final = 4000
+"""A picture within 16 million pixels, and as many scans as come close to 250 passes over them."""
+
+FILLING_BYTES: Final = tuple(1 << power for power in range(24, 5, -1)) * 2
+"""Sizes of bodies that take whatever room larger ones leave, down to some bytes."""
+
+_ROOM_BODIES: Final = 3
+_LARGE_BODIES: Final = 4
+_SENT_OF_BODY: Final = 22 * MIB
+"""Three bodies of the largest size, of which two thirds come at once: what is missing of each
+isn't much, so that each may expect to be completed."""
+
 _SENT_OF_HUGE: Final = 64 << 10
 _HUGE: Final = (1 << 30, 1 << 62)
 _PRODUCTS: Final = (
@@ -44,11 +68,13 @@ class Target:
         model: its id.
         inputs: what it takes; sizes are numbers.
         token: to be let in with; hostile clients have credentials too.
+        allied_tokens: of further tenants on their side.
     """
 
     model: str
     inputs: tuple[TensorSpec, ...]
     token: str
+    allied_tokens: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -63,8 +89,11 @@ class Target:
 
     def head(self, *lines: str) -> bytes:
         """Gives a request's head with these further lines."""
-        known = ("Host: localhost", f"Authorization: Bearer {self.token}")
-        return "\r\n".join((f"POST {self.path} HTTP/1.1", *known, *lines, "", "")).encode()
+        return self.request(f"POST {self.path}", *lines)
+
+    def request(self, asked: str, *lines: str) -> bytes:
+        """Gives the head of a request for anything, as "GET /v2", with the token."""
+        return anonymous(asked, f"Authorization: Bearer {self.token}", *lines)
 
     def json(self, **change: object) -> bytes:
         """Gives the JSON of a right request, or one that differs in some fields."""
@@ -80,6 +109,11 @@ class Target:
         ]
         head = json.dumps({"inputs": inputs}).encode()
         return self.post(head + b"".join(raw), **{HEADER: len(head)})
+
+
+def anonymous(asked: str, *lines: str) -> bytes:
+    """Gives the head of a request without credentials."""
+    return "\r\n".join((f"{asked} HTTP/1.1", "Host: localhost", *lines, "", "")).encode()
 
 
 def _head_of(spec: TensorSpec) -> Mapping[str, object]:
@@ -182,3 +216,107 @@ def overflowing_shapes(target: Target) -> list[bytes]:
         bodies.append(target.post(target.json(inputs=inputs)))
         bodies.append(target.binary(0.0, shape=shape))
     return bodies
+
+
+def bodies_on_open_paths(_target: Target) -> list[bytes]:
+    """Gives beginnings of bodies where nobody has to say who they are and none is expected."""
+    asked = ("POST /v2/health/live", "GET /v2/health/ready", "HEAD /v2/health/live")
+    large = [anonymous(each, _length(MAX_BODY_BYTES)) + bytes(_SENT_OF_BODY) for each in asked]
+    return large + [anonymous(asked[0], _length(size)) for size in FILLING_BYTES]
+
+
+def bodies_of_tenants(target: Target) -> list[bytes]:
+    """Gives beginnings of bodies, of several tenants in turn."""
+    tokens = (target.token, *target.allied_tokens)
+    sent = bytes(MAX_BODY_BYTES // 4)
+    large = [
+        replace(target, token=token).post(sent, Content_Length=MAX_BODY_BYTES) for token in tokens
+    ]
+    filling = [
+        replace(target, token=token).post(b"", Content_Length=size)
+        for size, token in zip(FILLING_BYTES, cycle(tokens), strict=False)
+    ]
+    return large * _LARGE_BODIES + filling
+
+
+def bodies_to_come(_target: Target) -> list[bytes]:
+    """Gives a head whose body never comes."""
+    return [anonymous("POST /v2/health/live", _length(MAX_BODY_BYTES))]
+
+
+def waiting_bodies(target: Target) -> list[bytes]:
+    """Gives three bodies that fill the room, and for each a hundred heads of others."""
+    (head,) = bodies_to_come(target)
+    return [head + bytes(_SENT_OF_BODY)] * _ROOM_BODIES + [head] * (100 * _ROOM_BODIES)
+
+
+def refusals(_target: Target) -> list[bytes]:
+    """Gives many small requests without credentials at once."""
+    return [anonymous("GET /v2") * BURST]
+
+
+def forbidden(target: Target) -> list[bytes]:
+    """Gives many requests at once that lack a right."""
+    return [target.request("POST /v2/repository/index", _length(0)) * BURST]
+
+
+def health(_target: Target) -> list[bytes]:
+    """Gives requests that everybody may send."""
+    return [anonymous(f"GET /v2/health/{word}") for word in ("live", "ready")]
+
+
+def many_scans(target: Target) -> list[bytes]:
+    """Gives a picture of some ten kilobytes that is decoded in hundreds of passes."""
+    body, kind = many_scans_picture(), "Content-Type: image/jpeg"
+    asked = f"POST /v1/models/{target.model}/classify"
+    return [target.request(asked, kind, _length(len(body))) + body]
+
+
+@functools.cache
+def many_scans_picture(side: int = PICTURE_SIDE, scans: int = SCANS) -> bytes:
+    """Makes a progressive JPEG whose last scan comes again and again."""
+    content = io.BytesIO()
+    Image.new("L", (side, side), 128).save(content, "JPEG", progressive=True, quality=50)
+    whole = content.getvalue()
+    start, end = whole.rfind(b"\xff\xda"), whole.rfind(b"\xff\xd9")
+    missing = scans - whole.count(b"\xff\xda")
+    return whole[:end] + whole[start:end] * missing + whole[end:]
+
+
+def json_bombs(target: Target) -> list[bytes]:
+    """Gives 4 KB of gzip that hold the largest JSON: numbers that no model of this size takes."""
+    head, _, tail = target.json().partition(b"[0,")
+    numbers = b"1," * ((MAX_JSON_BYTES - len(head) - len(tail) - 2) // 2)
+    body = gzip.compress(head + b"[" + numbers + tail)
+    return [target.post(body, Content_Encoding="gzip")]
+
+
+def large_json_answers(target: Target) -> list[bytes]:
+    """Gives a request whose answer is as large as itself, and is to come as JSON."""
+    spec = TensorSpec(WIDE_INPUT, "float32", (JSON_ELEMENTS,))
+    return [replace(target, model=WIDE, inputs=(spec,)).binary(1 / 3)]
+
+
+def large_answers(target: Target) -> list[bytes]:
+    """Gives a request for as many bytes as one body may hold."""
+    tensor = {
+        "name": WIDE_INPUT,
+        "datatype": "FP32",
+        "shape": [WIDE_ELEMENTS],
+        "parameters": {"binary_data_size": 4 * WIDE_ELEMENTS},
+    }
+    request = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
+    head = json.dumps(request).encode()
+    raw = bytes(4 * WIDE_ELEMENTS)
+    return [replace(target, model=WIDE).post(head + raw, **{HEADER: len(head)})]
+
+
+def in_turns(target: Target) -> list[bytes]:
+    """Gives requests for two models of which each needs the memory of all."""
+    spec = TensorSpec(HUNGRY_INPUT, "float32", (1, 1))
+    targets = [replace(target, model=name, inputs=(spec,)) for name in HUNGRY]
+    return [each.post(each.json()) for each in targets]
+
+
+def _length(size: int) -> str:
+    return f"Content-Length: {size}"
