@@ -239,11 +239,11 @@ class Hold:
                 continue
             with secured:
                 _send(secured, next(messages))
-                yield
                 while not select.select([secured], [], [], BYTE_EVERY_S)[0]:
                     _send(secured, piece)
                     yield
                 line.answer(secured)
+                yield
 
 
 def churn(line: Line, _messages: Iterator[bytes]) -> Iterator[None]:

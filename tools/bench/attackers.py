@@ -22,6 +22,9 @@ ALWAYS_RIGHT: Final = frozenset({"429", "503", REFUSED})
 
 PATIENCE_S: Final = 2.0
 _LONG_PATIENCE_S: Final = 30.0
+_SLOW_BYTES_PER_S: Final = 2 * MIN_BODY_BYTES_PER_S
+"""Quick enough that an appliance doesn't drop the body for it."""
+
 _MANY: Final = 200
 _SOME: Final = 16
 _FEW: Final = 2
@@ -40,7 +43,8 @@ class Attack:
         addresses: they come from so many, not from the quiet client's.
         patience_s: how long one waits for an answer.
         site: what stands in the image beside the quiet client's model.
-        sends_pictures: the quiet client sends pictures, not tensors.
+        sends_pictures: the quiet client sends pictures, which are bodies of several pieces and
+            have to be decoded, not tensors.
     """
 
     name: str
@@ -77,27 +81,32 @@ ATTACKS: Final = (
     _asks("odd numbers", hostile.odd_numbers, "200", "400"),
     _asks("overflowing shapes", hostile.overflowing_shapes, "400", "413"),
     Attack(
-        "bodies on open paths",
-        Hold(bytes_per_s=1),
-        connections=3 + len(hostile.FILLING_BYTES),
+        "slow bodies on open paths",
+        Hold(_SLOW_BYTES_PER_S),
+        connections=3,
         messages=hostile.bodies_on_open_paths,
         right=_REFUSED_BODY,
+        patience_s=_LONG_PATIENCE_S,
         addresses=3,
+        sends_pictures=True,
     ),
     Attack(
-        "bodies at the least rate",
-        Hold(bytes_per_s=MIN_BODY_BYTES_PER_S),
-        connections=12 + len(hostile.FILLING_BYTES),
+        "slow bodies of tenants",
+        Hold(_SLOW_BYTES_PER_S),
+        connections=12,
         messages=hostile.bodies_of_tenants,
         right=_REFUSED_BODY,
+        patience_s=_LONG_PATIENCE_S,
         addresses=4,
+        sends_pictures=True,
     ),
     Attack(
         "bodies that wait for room",
-        Hold(bytes_per_s=0),
+        Hold(_SLOW_BYTES_PER_S),
         connections=303,
         messages=hostile.waiting_bodies,
         right=_REFUSED_BODY,
+        patience_s=_LONG_PATIENCE_S,
         addresses=2,
     ),
     Attack(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
+import numpy as np
 from PIL import Image
 
 from app.tensors import Array, TensorSpec
@@ -22,7 +23,7 @@ TIMEOUT_S: Final = 120.0
 
 _PHASE: Final = re.compile(r"([\w-]+);dur=([\d.]+)")
 _MS_PER_S: Final = 1e3
-_SIDE: Final = 32
+_SIDE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +126,10 @@ class Client:
 
 
 def picture() -> Request:
-    """Makes a request to classify a small picture, as `classify` takes it for any model."""
+    """Makes a request to classify a picture of 750 KB, which comes in several pieces."""
+    pixels = np.random.default_rng(0).integers(0, 256, (_SIDE, _SIDE, 3), np.uint8)
     content = io.BytesIO()
-    Image.new("RGB", (_SIDE, _SIDE), "white").save(content, "PNG")
+    Image.fromarray(pixels).save(content, "PNG")
     route = "/v1/models/{model}/classify"
     return Request([content.getvalue()], {"Content-Type": "image/png"}, route)
 

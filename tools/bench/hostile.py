@@ -10,14 +10,13 @@ import ssl
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import cycle
 from math import prod
 from typing import Final
 
 import numpy as np
 from PIL import Image
 
-from app.limits import MAX_BODY_BYTES, MAX_JSON_BYTES, MIB
+from app.limits import KIB, MAX_BODY_BYTES, MAX_JSON_BYTES, MIB
 from app.server.oip.compression import deflate
 from app.server.oip.datatypes import DATATYPES
 from app.tensors import TensorSpec
@@ -40,15 +39,6 @@ SCANS: Final = 249
 PICTURE_SIDE: Final = 4000
 """A picture within 16 million pixels, and as many scans as come close to 250 passes over them."""
 
-FILLING_BYTES: Final = tuple(1 << power for power in range(24, 5, -1)) * 2
-"""Sizes of bodies that take whatever room larger ones leave, down to some bytes."""
-
-_ROOM_BODIES: Final = 3
-_LARGE_BODIES: Final = 4
-_SENT_OF_BODY: Final = 22 * MIB
-"""Three bodies of the largest size, of which two thirds come at once: what is missing of each
-isn't much, so that each may expect to be completed."""
-
 _SENT_OF_HUGE: Final = 64 << 10
 _HUGE: Final = (1 << 30, 1 << 62)
 _PRODUCTS: Final = (
@@ -58,6 +48,13 @@ _PRODUCTS: Final = (
     [1 << 32, 1 << 32],
 )
 """Shapes whose number of elements doesn't fit 64 bits, or is 0 when it wraps around."""
+
+_LARGE_BYTES: Final = MAX_BODY_BYTES - 16 * KIB
+_SENT_OF_LARGE: Final = 22 * MIB
+_SMALLER_BYTES: Final = MAX_BODY_BYTES // 4 - 16 * KIB
+_SENT_OF_SMALLER: Final = _SMALLER_BYTES * 3 // 4
+"""Bodies of which three, or twelve, together are as large as three of the largest, and what comes
+of each at once: so little is missing that each may expect to be completed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,22 +218,15 @@ def overflowing_shapes(target: Target) -> list[bytes]:
 def bodies_on_open_paths(_target: Target) -> list[bytes]:
     """Gives beginnings of bodies where nobody has to say who they are and none is expected."""
     asked = ("POST /v2/health/live", "GET /v2/health/ready", "HEAD /v2/health/live")
-    large = [anonymous(each, _length(MAX_BODY_BYTES)) + bytes(_SENT_OF_BODY) for each in asked]
-    return large + [anonymous(asked[0], _length(size)) for size in FILLING_BYTES]
+    return [anonymous(each, _length(_LARGE_BYTES)) + bytes(_SENT_OF_LARGE) for each in asked]
 
 
 def bodies_of_tenants(target: Target) -> list[bytes]:
     """Gives beginnings of bodies, of several tenants in turn."""
-    tokens = (target.token, *target.allied_tokens)
-    sent = bytes(MAX_BODY_BYTES // 4)
-    large = [
-        replace(target, token=token).post(sent, Content_Length=MAX_BODY_BYTES) for token in tokens
+    return [
+        replace(target, token=token).post(bytes(_SENT_OF_SMALLER), Content_Length=_SMALLER_BYTES)
+        for token in (target.token, *target.allied_tokens)
     ]
-    filling = [
-        replace(target, token=token).post(b"", Content_Length=size)
-        for size, token in zip(FILLING_BYTES, cycle(tokens), strict=False)
-    ]
-    return large * _LARGE_BODIES + filling
 
 
 def bodies_to_come(_target: Target) -> list[bytes]:
@@ -246,8 +236,8 @@ def bodies_to_come(_target: Target) -> list[bytes]:
 
 def waiting_bodies(target: Target) -> list[bytes]:
     """Gives three bodies that fill the room, and for each a hundred heads of others."""
-    (head,) = bodies_to_come(target)
-    return [head + bytes(_SENT_OF_BODY)] * _ROOM_BODIES + [head] * (100 * _ROOM_BODIES)
+    large = bodies_on_open_paths(target)
+    return large + bodies_to_come(target) * (100 * len(large))
 
 
 def refusals(_target: Target) -> list[bytes]:

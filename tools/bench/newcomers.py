@@ -93,7 +93,7 @@ class _Far:
                 return
 
     def ask(self, service: Service) -> bytes:
-        """Sends a service's request and gives the beginning of the answer.
+        """Sends a service's request, its body after its head, and gives the answer's beginning.
 
         Raises:
             OSError: the server closes or is silent.
@@ -107,20 +107,26 @@ class _Far:
         }
         head = [f"POST {service.request.path(service.model)} HTTP/1.1"]
         head += [f"{name}: {value}" for name, value in lines.items()]
-        self._secured.write("\r\n".join((*head, "", "")).encode() + body)
+        for part in ("\r\n".join((*head, "", "")).encode(), body):
+            self._secured.write(part)
+            self._leave()
         while True:
             try:
                 return self._secured.read(_READ_BYTES)
             except ssl.SSLWantReadError:
                 self._travel()
 
-    def _travel(self) -> None:
-        """Lets what was said arrive, and waits for what comes back."""
+    def _leave(self) -> None:
+        """Lets what was said arrive, as long after it as an answer to it would come earliest."""
         leaving = self._outgoing.read()
         if leaving:
             time.sleep(ROUND_TRIP_S / 2)
             self._raw.sendall(leaving)
             time.sleep(ROUND_TRIP_S / 2)
+
+    def _travel(self) -> None:
+        """Lets what was said arrive, and waits for what comes back."""
+        self._leave()
         received = self._raw.recv(_READ_BYTES)
         if not received:
             raise ConnectionResetError("the server closed the connection")
