@@ -249,21 +249,25 @@ class Hold:
 def churn(line: Line, _messages: Iterator[bytes]) -> Iterator[None]:
     """Connects from ever new addresses of the loopback network and says nothing."""
     server = (socket.gethostbyname(line.server[0]), line.server[1])
-    silent: deque[socket.socket] = deque()
     number = random.randrange(_ADDRESSES)  # noqa: S311 - where to begin, not a secret
-    while True:
-        number = (number + 1) % _ADDRESSES
-        raw = socket.socket()
-        raw.setblocking(False)
-        with suppress(OSError):
-            raw.bind((f"127.{16 + line.place}.{number >> 8}.{number & 255}", 0))
-            raw.connect_ex(server)
-        silent.append(raw)
-        if len(silent) > _KEPT:
-            silent.popleft().close()
-            line.count(LEFT)
-        line.stop.wait(1 / NEW_PER_S)
-        yield
+    silent: deque[socket.socket] = deque()
+    try:
+        while True:
+            number = (number + 1) % _ADDRESSES
+            raw = socket.socket()
+            silent.append(raw)
+            raw.setblocking(False)
+            with suppress(OSError):
+                raw.bind((f"127.{16 + line.place}.{number >> 8}.{number & 255}", 0))
+                raw.connect_ex(server)
+            if len(silent) > _KEPT:
+                silent.popleft().close()
+                line.count(LEFT)
+            line.stop.wait(1 / NEW_PER_S)
+            yield
+    finally:
+        for raw in silent:
+            raw.close()
 
 
 def pipeline(line: Line, messages: Iterator[bytes]) -> Iterator[None]:

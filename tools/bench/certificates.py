@@ -25,7 +25,7 @@ _NAME: Final = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "anybody")])
 def slow_chain() -> bytes:
     """Makes certificates that sign one another, and their key, as PEM.
 
-    The private exponent is small and the public one as long as the modulus: whoever checks a
+    The private exponent is small and the public one has thousands of bits: whoever checks a
     signature has thousands of multiplications more to do than with an ordinary key.
     """
     key = _key()

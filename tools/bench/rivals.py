@@ -191,19 +191,20 @@ def listen_regularly(service: Service, seconds: float, interval_s: float) -> Hea
     found = Heard()
     with Client(service.endpoint) as client:
         ask(client, service, Heard())  # connects, uncounted
-        due = time.perf_counter()
-        end = due + seconds
-        while due < end:
-            time.sleep(max(0.0, due - time.perf_counter()))
+        started, moment = time.perf_counter(), 0
+        moments = max(1, round(seconds / interval_s))
+        while moment < moments:
+            time.sleep(max(0.0, started + moment * interval_s - time.perf_counter()))
             answers = len(found.latencies)
             ask(client, service, found)
             answered = time.perf_counter()
-            due += interval_s
-            while due < min(answered, end):
+            moment += 1
+            while moment < moments and started + moment * interval_s < answered:
                 if len(found.latencies) > answers:
-                    found.latencies.append(answered - due)
-                    found.inside.append(min(found.inside[-1], answered - due))
-                due += interval_s
+                    waited_s = answered - (started + moment * interval_s)
+                    found.latencies.append(waited_s)
+                    found.inside.append(min(found.inside[-1], waited_s))
+                moment += 1
     return found
 
 
