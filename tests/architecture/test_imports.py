@@ -52,7 +52,7 @@ OWNERS: Final = {
     "cheroot": ("app.server",),
     "prometheus_client": ("app.server.metrics", "app.server.routes.metrics"),
     "mbedtls": ("app.server", "tools.bench.naive"),
-    "PIL": ("app.pictures", "tools.training"),
+    "PIL": ("app.pictures", "tools.bench.pictures", "tools.training"),
     "torch": ("tools.training",),
     "sklearn": ("tools.training",),
     "elftools": ("tools.image",),

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final, Self
 
-import numpy as np
-from PIL import Image
-
 from app.tensors import Array, TensorSpec
+from tools.bench.pictures import noisy
 from tools.serving_client import Trust
 from tools.serving_client.answers import read_infer, read_inputs
 from tools.serving_client.connection import Body, Connection, Reply
@@ -23,7 +20,6 @@ TIMEOUT_S: Final = 120.0
 
 _PHASE: Final = re.compile(r"([\w-]+);dur=([\d.]+)")
 _MS_PER_S: Final = 1e3
-_SIDE: Final = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +123,8 @@ class Client:
 
 def picture() -> Request:
     """Makes a request to classify a picture of 750 KB, which comes in several pieces."""
-    pixels = np.random.default_rng(0).integers(0, 256, (_SIDE, _SIDE, 3), np.uint8)
-    content = io.BytesIO()
-    Image.fromarray(pixels).save(content, "PNG")
     route = "/v1/models/{model}/classify"
-    return Request([content.getvalue()], {"Content-Type": "image/png"}, route)
+    return Request([noisy()], {"Content-Type": "image/png"}, route)
 
 
 def encoded(inputs: Mapping[str, Array]) -> Request:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import gzip
-import io
 import json
 import ssl
 from collections.abc import Mapping
@@ -14,12 +13,12 @@ from math import prod
 from typing import Final
 
 import numpy as np
-from PIL import Image
 
 from app.limits import KIB, MAX_BODY_BYTES, MAX_JSON_BYTES, MIB
 from app.server.oip.compression import deflate
 from app.server.oip.datatypes import DATATYPES
 from app.tensors import TensorSpec
+from tools.bench.pictures import progressive
 from tools.bench.sites import HUNGRY, HUNGRY_INPUT, WIDE, WIDE_ELEMENTS, WIDE_INPUT
 
 HEADER: Final = "Inference-Header-Content-Length"
@@ -34,10 +33,6 @@ BURST: Final = 2000
 
 JSON_ELEMENTS: Final = 4 * MIB
 """Numbers of a large answer in JSON: 16 MiB as binary data, five times as much as text."""
-
-SCANS: Final = 249
-PICTURE_SIDE: Final = 4000
-"""A picture within 16 million pixels, and as many scans as come close to 250 passes over them."""
 
 _SENT_OF_HUGE: Final = 64 << 10
 _HUGE: Final = (1 << 30, 1 << 62)
@@ -257,20 +252,9 @@ def health(_target: Target) -> list[bytes]:
 
 def many_scans(target: Target) -> list[bytes]:
     """Gives a picture of some ten kilobytes that is decoded in hundreds of passes."""
-    body, kind = many_scans_picture(), "Content-Type: image/jpeg"
+    body, kind = progressive(), "Content-Type: image/jpeg"
     asked = f"POST /v1/models/{target.model}/classify"
     return [target.request(asked, kind, _length(len(body))) + body]
-
-
-@functools.cache
-def many_scans_picture(side: int = PICTURE_SIDE, scans: int = SCANS) -> bytes:
-    """Makes a progressive JPEG whose last scan comes again and again."""
-    content = io.BytesIO()
-    Image.new("L", (side, side), 128).save(content, "JPEG", progressive=True, quality=50)
-    whole = content.getvalue()
-    start, end = whole.rfind(b"\xff\xda"), whole.rfind(b"\xff\xd9")
-    missing = scans - whole.count(b"\xff\xda")
-    return whole[:end] + whole[start:end] * missing + whole[end:]
 
 
 def json_bombs(target: Target) -> list[bytes]:

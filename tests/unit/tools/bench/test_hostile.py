@@ -25,6 +25,7 @@ from app.limits import (
 from app.tensors import TensorSpec
 from tools.bench import hostile
 from tools.bench.hostile import BURST, HEADER, Target
+from tools.bench.pictures import SCANS, noisy, progressive
 from tools.bench.sites import HUNGRY, WIDE
 
 TARGET = Target("m", (TensorSpec("x", "float32", (1, 4)),), "cloister_token", ("ally_token",))
@@ -183,12 +184,18 @@ def test_a_picture_of_many_scans_is_small_and_within_limits() -> None:
     with Image.open(io.BytesIO(body)) as picture:
         pixels = picture.width * picture.height
     scans = body.count(b"\xff\xda")
-    assert scans == hostile.SCANS
+    assert scans == SCANS
     assert pixels <= MAX_PICTURE_PIXELS
     assert scans * pixels <= MAX_SCANNED_PIXELS
-    with Image.open(io.BytesIO(hostile.many_scans_picture(64, 20))) as small:
+    with Image.open(io.BytesIO(progressive(64, 20))) as small:
         small.load()
         assert small.getextrema() == (128, 128), "a right picture, whatever its scans"
+
+
+def test_an_ordinary_picture_is_too_large_for_one_piece() -> None:
+    with Image.open(io.BytesIO(noisy())) as picture:
+        assert picture.format == "PNG"
+    assert 700 * KIB < len(noisy()) < MIB
 
 
 def test_little_gzip_holds_the_largest_json() -> None:
