@@ -90,7 +90,7 @@ def _broken(busy: Sequence[Stretch], endured: Sequence[Endured]) -> Iterator[str
     if not any(each.latencies for each in heard):
         yield "no right answer"
     elif ratio > ASKED:
-        yield f"p99 is {ratio:.3g} times that with busy cores"
+        yield f"p99 is {ratio:.2f} times that with busy cores"
     errors = sum(each.errors.total() for each in heard)
     if errors:
         yield f"{errors} errors"

@@ -68,7 +68,9 @@ def attacks(result: Result) -> Iterator[Picture]:
 def _latency_of_attacks(model: str, threads: str, rows: Sequence[Row]) -> Picture | None:
     verdicts = {row.labels["attack"]: row for row in rows if row.metric == HOLDS}
     ratios = {
-        row.labels["attack"]: _ratio(row) for row in rows if row.metric == "p99 ratio to busy cores"
+        row.labels["attack"]: _ratio(row) if row.samples else "no answer"
+        for row in rows
+        if row.metric == "p99 ratio to busy cores"
     }
     groups = {
         attack: f"{attack}\n({ratios[attack]}: {_HOLDS[bool(row.median)]})"

@@ -47,7 +47,7 @@ def test_an_attack_that_nobody_notices() -> None:
 @pytest.mark.parametrize(
     ("endured", "note"),
     [
-        ([heard([0.021] * 100)], "p99 is 2.1 times that with busy cores"),
+        ([heard([0.021] * 100)], "p99 is 2.10 times that with busy cores"),
         ([heard([])], "no right answer"),
         ([RIGHT, RIGHT, heard([0.010], status_503=2)], "2 errors"),
         (
@@ -88,5 +88,5 @@ def test_a_line_of_the_table_has_a_cell_for_each_header() -> None:
     assert cells["p50 / p99 alone"] == "10 / 10 ms"
     assert cells["of them 503"] == "3"
     assert cells["attackers were answered"] == "400: 9"
-    assert cells["criterion"].startswith("doesn't hold: p99 is 5 times")
+    assert cells["criterion"].startswith("doesn't hold: p99 is 5.00 times")
     assert verdicts(result([], "attacks")) == []
