@@ -52,7 +52,7 @@ OWNERS: Final = {
     "werkzeug": ("app.server",),
     "prometheus_client": ("app.server.metrics", "app.server.routes.metrics"),
     "mbedtls": ("app.aes", "app.server", "tools.bench.naive"),
-    "PIL": ("app.pictures", "tools.training"),
+    "PIL": ("app.pictures", "tools.bench.pictures", "tools.training"),
     "torch": ("tools.training",),
     "sklearn": ("tools.training",),
     "elftools": ("tools.image",),

@@ -14,13 +14,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from app.server.http import ApplianceServer
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from app.errors import ConfigError
 from app.server.certificate import load_client_ca
+from app.server.server import ApplianceServer
 from app.server.tls.mbedtls import MbedtlsEndpoint
 from tests.attacks.test_tls_protocol import s_client
 from tests.unit.app.server.clients import (

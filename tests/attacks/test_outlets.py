@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -62,7 +63,7 @@ def test_failing_models_tell_the_host_nothing(tmp_path: Path) -> None:
         assert secret not in log
 
 
-def _models(folder: Path) -> dict[str, object]:
+def _models(folder: Path) -> dict[str, Any]:
     entries = []
     owner = encode_public_key(KEYS.owner.public_key()).decode().strip()
     keys = folder / "their-keys"

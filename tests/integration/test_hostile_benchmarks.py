@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.integration.appliance import prepare, running
+from tools.bench.acts import CLOSED
 from tools.bench.attackers import ALWAYS_RIGHT
 from tools.bench.client import Endpoint
+from tools.bench.criterion import DURING, HOLDS, verdicts
 from tools.bench.packed import PackedModel
 from tools.bench.results import Result, read_result
+from tools.bench.rivals import ALONE, BUSY
 from tools.commands.benchmark import main
 from tools.image.appliance import RunningImage
 from tools.model_folder import ModelFolder
@@ -21,10 +24,19 @@ from tools.serving_client import Trust
 
 
 def build(
-    folder: ModelFolder, bundle: Path, target: Path, threads: int, *, access_policy: Path
+    folder: ModelFolder,
+    bundle: Path,
+    target: Path,
+    threads: int,
+    *,
+    access_policy: Path,
+    beside: Mapping[str, Path],
+    budget_bytes: int,
 ) -> PackedModel:
     """Prepares a process in the place of an image."""
     assert threads == 1
+    assert not beside
+    assert budget_bytes == 0
     assert bundle.is_dir()
     target.mkdir()
     prepare(target, insecure_open_access=False, access_policy=str(access_policy))
@@ -48,6 +60,7 @@ def process_in_place_of_an_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("tools.bench.tenants.serving", serving)
     monkeypatch.setattr("tools.bench.attacks.serving", serving)
     monkeypatch.setattr("tools.bench.attacks.WARM_S", 0.05)
+    monkeypatch.setattr("tools.bench.newcomers.ROUND_TRIP_S", 0.0)
     monkeypatch.setattr("tools.commands.benchmark.hostile.SCRATCH", tmp_path / "scratch")
 
 
@@ -72,12 +85,25 @@ def test_one_tenant_beside_another(tmp_path: Path) -> None:
 
 
 def test_a_quiet_client_beside_attackers(tmp_path: Path) -> None:
-    attack = "overflowing shapes"
-    found = measured(tmp_path, "attacks", "--attacks", attack)
-    assert {row.labels["attack"] for row in found.rows} == {attack}
+    chosen = {"overflowing shapes": {"400", "413"}, "pipelined 403s": {"403", CLOSED}}
+    found = measured(tmp_path, "attacks", "--attacks", ", ".join(chosen))
+    assert {row.labels["attack"] for row in found.rows} == chosen.keys()
     assert all(row.median == 0 for row in found.select("wrong answers to attackers"))
-    assert all(row.median == 0 for row in found.select("errors")), "the quiet client's"
-    answered = {row.labels["answer"] for row in found.select("attackers' answers")}
-    assert {"400", "413"} <= answered <= {"400", "413", *ALWAYS_RIGHT}
-    for name in ("memory before", "memory, most", "memory after", "time until idle"):
-        assert len(found.select(name)) == 1
+    for attack, right in chosen.items():
+        answers = found.select("attackers' answers", attack=attack)
+        assert {row.labels["answer"] for row in answers} <= right | ALWAYS_RIGHT
+        for when in (ALONE, BUSY, DURING):
+            (errors,) = found.select("errors", attack=attack, when=when)
+            (arrivals,) = found.select("new connection", attack=attack, when=when)
+            assert errors.median == 0, "the quiet client's"
+            assert arrivals.samples
+        for name in ("memory before", "memory, most", "memory after", "time until idle", HOLDS):
+            assert len(found.select(name, attack=attack)) == 1
+    assert [line[0] for line in verdicts(found)] == [*chosen]
+
+
+def test_an_attack_that_nobody_knows_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        main(["attacks", "--attacks", "bombs, deaf JSON"])
+    assert stopped.value.code == 2
+    assert "no attack 'deaf JSON'; there are unfinished handshakes" in capsys.readouterr().err

@@ -1,57 +1,33 @@
-"""Clients that send what they shouldn't, again and again, and note what they are answered."""
+"""The attacks: who does what with which bytes, from how many addresses."""
 
 from __future__ import annotations
 
-import http.client
-import select
-import socket
-import ssl
-import struct
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from enum import Enum, unique
 from itertools import cycle, islice
 from typing import Final
 
-from tools.bench import hostile
+from app.limits import MIN_BODY_BYTES_PER_S
+from tools.bench import acts, hostile
+from tools.bench.acts import CLOSED, LEFT, REFUSED, SILENT, Act, Hold, Line
 from tools.bench.client import Endpoint
 from tools.bench.hostile import Target
 from tools.bench.rivals import together
-from tools.serving_client.connection import parse_url
+from tools.bench.sites import Site
 
-ADDRESS: Final = "127.0.0.2"
-"""Where attackers come from: not from the quiet client's address."""
-
-CLOSED: Final = "closed"
-SILENT: Final = "no answer"
-LEFT: Final = "left"
-REFUSED: Final = "no connection"
-"""What may come instead of a status: the connection is closed, nothing within `PATIENCE_S`, the
-client itself went before an answer, or it never had a connection."""
-
-ALWAYS_RIGHT: Final = frozenset({"503", REFUSED})
+ALWAYS_RIGHT: Final = frozenset({"429", "503", REFUSED})
 """Whatever is attacked, as attackers may be more than the appliance serves at a time."""
 
-CONNECT_S: Final = 20.0
 PATIENCE_S: Final = 2.0
-_PAUSE_S: Final = 0.1
-BYTE_EVERY_S: Final = 1.0
+_LONG_PATIENCE_S: Final = 30.0
+_SLOW_BYTES_PER_S: Final = 2 * MIN_BODY_BYTES_PER_S
+"""Quick enough that an appliance doesn't drop the body for it."""
+
 _MANY: Final = 200
 _SOME: Final = 16
-_RESET: Final = struct.pack("ii", 1, 0)
-
-
-@unique
-class Manner(Enum):
-    """What an attacker does with its bytes."""
-
-    ASK = "sends them whole and reads the answer"
-    LEAVE = "sends them and resets the connection"
-    DRIP = "sends a byte per second"
-    STALL = "sends a part of a handshake and waits"
+_FEW: Final = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,40 +36,149 @@ class Attack:
 
     Attributes:
         name: short, for figures.
-        manner: what is done with the bytes.
-        connections: at a time.
+        act: what each attacker does.
+        connections: attackers at a time.
         messages: makes the bytes that attackers send in turn.
         right: what a right server answers, beside `ALWAYS_RIGHT`.
+        addresses: they come from so many, not from the quiet client's.
+        patience_s: how long one waits for an answer.
+        site: what stands in the image beside the quiet client's model.
+        sends_pictures: the quiet client sends pictures, which are bodies of several pieces and
+            have to be decoded, not tensors.
     """
 
     name: str
-    manner: Manner
+    act: Act
     connections: int
     messages: Callable[[Target], Sequence[bytes]]
     right: frozenset[str]
+    addresses: int = 1
+    patience_s: float = PATIENCE_S
+    site: Site = Site.PLAIN
+    sends_pictures: bool = False
 
 
 def _asks(name: str, messages: Callable[[Target], Sequence[bytes]], *right: str) -> Attack:
-    return Attack(name, Manner.ASK, _SOME, messages, frozenset(right))
+    return Attack(name, acts.ask, _SOME, messages, frozenset(right))
 
 
 def _whole(target: Target) -> list[bytes]:
     return [target.post(target.json())]
 
 
+_REFUSED_BODY: Final = frozenset({"400", "405", "408", "411", "413", "415", CLOSED})
+
 ATTACKS: Final = (
-    Attack("unfinished handshakes", Manner.STALL, _MANY, _whole, frozenset({CLOSED})),
-    Attack("a byte per second", Manner.DRIP, _MANY, _whole, frozenset({"408", CLOSED})),
-    Attack("vanishing clients", Manner.LEAVE, _SOME, hostile.cut, frozenset({LEFT})),
+    Attack("unfinished handshakes", acts.stall, _MANY, _whole, frozenset({CLOSED})),
+    Attack("a byte per second", acts.drip, _MANY, _whole, frozenset({"408", CLOSED})),
+    Attack("vanishing clients", acts.leave, _SOME, hostile.cut, frozenset({LEFT})),
     _asks("wrong lengths", hostile.wrong_lengths, "400", "200", SILENT),
     _asks("smuggled headers", hostile.smuggled, "400", "411"),
     _asks("1 GB bodies", hostile.huge_bodies, "413"),
     _asks("bombs", hostile.bombs, "413"),
     _asks("deep JSON", hostile.nested, "400"),
     _asks("ids of 1 MB", hostile.long_ids, "400"),
-    _asks("NaN, Inf, -0", hostile.odd_numbers, "200", "400"),
+    _asks("odd numbers", hostile.odd_numbers, "200", "400"),
     _asks("overflowing shapes", hostile.overflowing_shapes, "400", "413"),
+    Attack(
+        "slow bodies on open paths",
+        Hold(_SLOW_BYTES_PER_S),
+        connections=3,
+        messages=hostile.bodies_on_open_paths,
+        right=_REFUSED_BODY,
+        patience_s=_LONG_PATIENCE_S,
+        addresses=3,
+        sends_pictures=True,
+    ),
+    Attack(
+        "slow bodies of tenants",
+        Hold(_SLOW_BYTES_PER_S),
+        connections=12,
+        messages=hostile.bodies_of_tenants,
+        right=_REFUSED_BODY,
+        patience_s=_LONG_PATIENCE_S,
+        addresses=4,
+        sends_pictures=True,
+    ),
+    Attack(
+        "bodies that wait for room",
+        Hold(_SLOW_BYTES_PER_S),
+        connections=303,
+        messages=hostile.waiting_bodies,
+        right=_REFUSED_BODY,
+        patience_s=_LONG_PATIENCE_S,
+        addresses=2,
+    ),
+    Attack(
+        "all connections held",
+        Hold(bytes_per_s=0),
+        connections=512,
+        messages=hostile.bodies_to_come,
+        right=_REFUSED_BODY,
+        addresses=4,
+    ),
+    Attack("ever new addresses", acts.churn, 4, _whole, frozenset({LEFT})),
+    Attack("pipelined 401s", acts.pipeline, _FEW, hostile.refusals, frozenset({"401", CLOSED})),
+    Attack("pipelined 403s", acts.pipeline, _FEW, hostile.forbidden, frozenset({"403", CLOSED})),
+    Attack("health requests", acts.ask, 100, hostile.health, frozenset({"200"}), addresses=100),
+    Attack(
+        "JPEG of many scans",
+        acts.ask,
+        connections=3,
+        messages=hostile.many_scans,
+        right=frozenset({"200", "400", "413"}),
+        patience_s=_LONG_PATIENCE_S,
+        sends_pictures=True,
+    ),
+    Attack(
+        "gzip of large JSON",
+        acts.ask,
+        connections=_FEW,
+        messages=hostile.json_bombs,
+        right=frozenset({"400", "413"}),
+        patience_s=_LONG_PATIENCE_S,
+    ),
+    Attack(
+        "large JSON answers",
+        acts.ask,
+        connections=1,
+        messages=hostile.large_json_answers,
+        right=frozenset({"200", "400", "413"}),
+        patience_s=_LONG_PATIENCE_S,
+        site=Site.WIDE,
+    ),
+    Attack(
+        "untaken answers",
+        acts.sip,
+        connections=4,
+        messages=hostile.large_answers,
+        right=frozenset({"200", CLOSED}),
+        patience_s=_LONG_PATIENCE_S,
+        site=Site.WIDE,
+    ),
+    Attack(
+        "RSA certificates",
+        acts.present,
+        connections=_FEW,
+        messages=hostile.health,
+        right=frozenset({"200", CLOSED}),
+        patience_s=_LONG_PATIENCE_S,
+    ),
+    Attack(
+        "models in turns",
+        acts.ask,
+        connections=1,
+        messages=hostile.in_turns,
+        right=frozenset({"200"}),
+        patience_s=_LONG_PATIENCE_S,
+        site=Site.SCARCE,
+    ),
 )
+
+
+def source_of(place: int, addresses: int) -> str:
+    """Gives the address that an attacker comes from."""
+    return f"127.0.0.{2 + place % addresses}"
 
 
 def attack(
@@ -114,140 +199,22 @@ def attack(
     """
     chosen = ATTACKS[number]
     messages = chosen.messages(target)
-    seen: list[Counter[str]] = [Counter() for _ in range(chosen.connections)]
-    act = _ACTS[chosen.manner]
-    acts = [
-        act(_Line(endpoint, stop, mine), islice(cycle(messages), place, None))
-        for place, mine in enumerate(seen)
+    context = endpoint.trust.context()
+    lines = [
+        Line(
+            endpoint,
+            context,
+            stop,
+            Counter(),
+            place,
+            source_of(place, chosen.addresses),
+            chosen.patience_s,
+        )
+        for place in range(chosen.connections)
     ]
-    together(ready, stop, acts)
-    return sum(seen, Counter[str]())
-
-
-class _Line:
-    """How one attacker reaches the server, and what it was answered."""
-
-    def __init__(self, endpoint: Endpoint, stop: threading.Event, seen: Counter[str]) -> None:
-        self._address = parse_url(endpoint.url)
-        self.context = endpoint.trust.context()
-        self.stop = stop
-        self.seen = seen
-
-    def tcp(self) -> socket.socket | None:
-        """Connects; None when it can't, which counts."""
-        try:
-            return socket.create_connection(self._address, CONNECT_S, source_address=(ADDRESS, 0))
-        except OSError:
-            self._refused()
-            return None
-
-    def tls(self) -> ssl.SSLSocket | None:
-        """Connects and shakes hands; None when it can't, which counts."""
-        raw = self.tcp()
-        if raw is None:
-            return None
-        try:
-            found = self.context.wrap_socket(raw, server_hostname=self._address[0])
-        except OSError:
-            raw.close()
-            self._refused()
-            return None
-        found.settimeout(PATIENCE_S)
-        return found
-
-    def answer(self, secured: ssl.SSLSocket) -> bool:
-        """Reads and counts what comes; tells whether the connection can be used again."""
-        response = http.client.HTTPResponse(secured)
-        try:
-            response.begin()
-            response.read()
-        except TimeoutError:
-            return self.count(SILENT)
-        except (OSError, http.client.HTTPException):
-            return self.count(CLOSED)
-        finally:
-            response.close()
-        self.count(str(response.status))
-        return not response.will_close
-
-    def count(self, what: str) -> bool:
-        """Notes an outcome; false, as the connection is done with."""
-        self.seen[what] += 1
-        return False
-
-    def _refused(self) -> None:
-        self.seen[REFUSED] += 1
-        self.stop.wait(_PAUSE_S)
-
-
-def _ask(line: _Line, messages: Iterator[bytes]) -> Iterator[None]:
-    """Sends whole messages, on one connection for as long as it lasts."""
-    while True:
-        secured = line.tls()
-        if secured is None:
-            yield
-            continue
-        with secured:
-            is_usable = True
-            while is_usable:
-                _send(secured, next(messages))
-                is_usable = line.answer(secured)
-                yield
-
-
-def _send(secured: ssl.SSLSocket, message: bytes) -> None:
-    """Sends; a server that has closed may still have answered, so that is read all the same."""
-    with suppress(OSError):
-        secured.sendall(message)
-
-
-def _leave(line: _Line, messages: Iterator[bytes]) -> Iterator[None]:
-    """Sends a message and resets the connection."""
-    while True:
-        secured = line.tls()
-        if secured is not None:
-            with secured:
-                _send(secured, next(messages))
-                secured.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
-            line.count(LEFT)
-        yield
-
-
-def _drip(line: _Line, messages: Iterator[bytes]) -> Iterator[None]:
-    """Sends a byte per second until the server has enough of it."""
-    while True:
-        secured = line.tls()
-        if secured is None:
-            yield
-            continue
-        with secured:
-            for byte in next(messages):
-                _send(secured, bytes([byte]))
-                yield
-                if select.select([secured], [], [], BYTE_EVERY_S)[0]:
-                    line.answer(secured)
-                    break
-
-
-def _stall(line: _Line, _messages: Iterator[bytes]) -> Iterator[None]:
-    """Sends half of a handshake's first message and waits for the end."""
-    hello = hostile.client_hello(line.context)
-    while True:
-        raw = line.tcp()
-        if raw is None:
-            yield
-            continue
-        with raw, suppress(OSError):
-            raw.sendall(hello[: len(hello) // 2])
-            yield
-            while not select.select([raw], [], [], BYTE_EVERY_S)[0]:
-                yield
-        line.count(CLOSED)
-
-
-_ACTS: Final = {
-    Manner.ASK: _ask,
-    Manner.LEAVE: _leave,
-    Manner.DRIP: _drip,
-    Manner.STALL: _stall,
-}
+    together(
+        ready,
+        stop,
+        [chosen.act(line, islice(cycle(messages), line.place, None)) for line in lines],
+    )
+    return sum((line.seen for line in lines), Counter[str]())

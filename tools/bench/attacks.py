@@ -5,36 +5,44 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Final
 
 from tools.bench.attackers import ALWAYS_RIGHT, ATTACKS, Attack, attack
 from tools.bench.campaign import Case, Step
-from tools.bench.client import Client
+from tools.bench.client import Client, encoded, picture
+from tools.bench.criterion import DURING, Endured, Stretch, criterion_rows
 from tools.bench.hostile import Target
 from tools.bench.load import Service
+from tools.bench.newcomers import newcomers
 from tools.bench.packed import serving
 from tools.bench.process_tree import look, watched
 from tools.bench.results import Row
 from tools.bench.rivals import (
+    ALLIES,
     ALONE,
     BUSY,
     QUIET,
     RIVAL,
     Heard,
     Prepared,
+    busy_cores,
     latency_rows,
     listen,
-    listen_on_busy_cores,
+    listen_regularly,
     prepare,
     ratio_rows,
     rival,
 )
 from tools.bench.runner import SEED
+from tools.bench.sites import Site, ordinary_requests
 from tools.bench.subjects import Subject
 from tools.bench.watch import Gauges
+
+INTERVAL_S: Final = 0.01
+"""Between two requests of the quiet client, or twice what one takes where that is longer."""
 
 WARM_S: Final = 1.0
 """Of the quiet client's requests before anything counts: memory grows until it has what it needs
@@ -58,41 +66,28 @@ class Settings:
     scratch: Path
 
 
-@dataclass(frozen=True, slots=True)
-class Endured:
-    """One attack in one round.
-
-    Attributes:
-        heard: by the quiet client meanwhile.
-        seen: what attackers were answered.
-        before_bytes, most_bytes, after_bytes: resident memory of the appliance; after means when
-            all attackers are gone and it says itself that it holds nothing more.
-        idle_s: how long that took.
-    """
-
-    heard: Heard
-    seen: Counter[str]
-    before_bytes: int
-    most_bytes: int
-    after_bytes: int
-    idle_s: float
-
-
 def cases_of(
     name: str, find: Callable[[str], Subject], settings: Settings, chosen: Sequence[str]
 ) -> list[Case]:
-    """Gives a case for each attack on one model; they share an image, which the first builds."""
-    place = settings.scratch / f"{name}-attacks"
-    prepared = cache(lambda: prepare(find(name), settings.threads, place))
+    """Gives a case for each attack on one model; those of one site share an image."""
 
-    def case(number: int, title: str) -> Case:
+    def place_of(site: Site) -> Path:
+        return settings.scratch / f"{name}-{site.name.lower()}"
+
+    @cache
+    def prepared(site: Site) -> Prepared:
+        return prepare(find(name), settings.threads, place_of(site), site)
+
+    def case(number: int, attack_: Attack) -> Case:
         return Case(
-            f"{name}, {title}",
+            f"{name}, {attack_.name}",
             3 * settings.rounds,
-            lambda step: _measure_packed(prepared(), number, settings, place, step),
+            lambda step: _measure_packed(
+                prepared(attack_.site), number, settings, place_of(attack_.site), step
+            ),
         )
 
-    return [case(number, each.name) for number, each in enumerate(ATTACKS) if each.name in chosen]
+    return [case(number, each) for number, each in enumerate(ATTACKS) if each.name in chosen]
 
 
 def _measure_packed(
@@ -101,6 +96,8 @@ def _measure_packed(
     """A fresh appliance for each attack, so that memory is what this one takes."""
     with serving(prepared.packed, place / "appliance.log") as (running, endpoint):
         services = {name: prepared.service(endpoint, name) for name in (QUIET, RIVAL)}
+        if ATTACKS[number].sends_pictures:
+            services[QUIET] = replace(services[QUIET], request=picture())
         return measure(prepared, services, running.process_id, number, settings, step)
 
 
@@ -129,16 +126,31 @@ def measure(  # noqa: PLR0917 - who, whom, where, what, how long and how far
     quiet = services[QUIET]
     with Client(quiet.endpoint) as first:
         runtime = first.infer(quiet.model, quiet.request).runtime
-    listen(quiet, WARM_S)
+    with Client(services[RIVAL].endpoint) as other:
+        for model, inputs in ordinary_requests(ATTACKS[number].site):
+            other.infer(model, encoded(inputs))
+    interval_s = max(INTERVAL_S, 2 * listen(quiet, WARM_S).p50)
     draw = random.Random(SEED)  # noqa: S311 - an order, not a secret
-    alone: list[Heard] = []
-    busy: list[Heard] = []
+    alone: list[Stretch] = []
+    busy: list[Stretch] = []
     endured: list[Endured] = []
-    stretches: tuple[Callable[[], None], ...] = (
-        lambda: alone.append(listen(quiet, settings.seconds)),
-        lambda: busy.append(listen_on_busy_cores(quiet, settings.seconds)),
-        lambda: endured.append(_endure(prepared, services, process_id, number, settings.seconds)),
-    )
+
+    def notice() -> Stretch:
+        with newcomers(quiet) as arrivals:
+            heard = listen_regularly(quiet, settings.seconds, interval_s)
+        return Stretch(heard, arrivals)
+
+    def be_alone() -> None:
+        alone.append(notice())
+
+    def be_on_busy_cores() -> None:
+        with busy_cores():
+            busy.append(notice())
+
+    def be_attacked() -> None:
+        endured.append(_endure(prepared, services, process_id, number, notice))
+
+    stretches = (be_alone, be_on_busy_cores, be_attacked)
     for _ in range(settings.rounds):
         for stretch in draw.sample(stretches, len(stretches)):
             stretch()
@@ -152,41 +164,54 @@ def _endure(
     services: dict[str, Service],
     process_id: int,
     number: int,
-    seconds: float,
+    notice: Callable[[], Stretch],
 ) -> Endured:
-    target = Target(prepared.packed.model, prepared.inputs, prepared.tokens[RIVAL])
+    allied = tuple(prepared.tokens[name] for name in ALLIES)
+    target = Target(prepared.packed.model, prepared.inputs, prepared.tokens[RIVAL], allied)
     with Gauges(services[QUIET].endpoint) as gauges:
         gauges.wait_until_idle()
         before = look(process_id, None).resident_bytes
         with watched(process_id, None) as samples:
             with rival(None, attack, number, services[RIVAL].endpoint, target) as end:
-                heard = listen(services[QUIET], seconds)
-                seen: Counter[str] = end()
+                stretch = notice()
+                seen = end()
             idle_s = gauges.wait_until_idle()
         after = look(process_id, None).resident_bytes
     most = max(each.resident_bytes for each in samples)
-    return Endured(heard, seen, before, most, after, idle_s)
+    return Endured(stretch, seen, before, most, after, idle_s)
 
 
 def _rows(
     labels: dict[str, str],
-    endured_one: Attack,
-    alone: Sequence[Heard],
-    busy: Sequence[Heard],
+    of: Attack,
+    alone: Sequence[Stretch],
+    busy: Sequence[Stretch],
     endured: Sequence[Endured],
 ) -> Iterator[Row]:
-    during = {**labels, "when": "during"}
-    heard = [each.heard for each in endured]
-    yield from latency_rows({**labels, "when": ALONE}, alone)
-    yield from latency_rows({**labels, "when": BUSY}, busy)
-    yield from latency_rows(during, heard)
-    yield from ratio_rows(during, alone, heard)
-    yield from ratio_rows(during, busy, heard, " to busy cores")
-    yield from _answer_rows(during, endured_one, [each.seen for each in endured])
+    during = {**labels, "when": DURING}
+    beside = [each.stretch for each in endured]
+    for when, stretches in ((ALONE, alone), (BUSY, busy), (DURING, beside)):
+        yield from latency_rows({**labels, "when": when}, [each.heard for each in stretches])
+        yield from _arrival_rows({**labels, "when": when}, [each.arrivals for each in stretches])
+    heard = [each.heard for each in beside]
+    yield from ratio_rows(during, [each.heard for each in alone], heard)
+    yield from ratio_rows(during, [each.heard for each in busy], heard, " to busy cores")
+    yield from _answer_rows(during, of, endured)
     yield from _memory_rows(during, endured)
+    yield from criterion_rows(during, busy, endured)
 
 
-def _answer_rows(labels: dict[str, str], of: Attack, seen: Sequence[Counter[str]]) -> Iterator[Row]:
+def _arrival_rows(labels: dict[str, str], arrivals: Sequence[Heard]) -> Iterator[Row]:
+    latencies = tuple(each for heard in arrivals for each in heard.latencies)
+    kinds = sum((heard.errors for heard in arrivals), Counter[str]())
+    note = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+    yield Row(labels, "new connection", "s", latencies, "" if latencies else "no right answer")
+    failed = tuple(float(heard.errors.total()) for heard in arrivals)
+    yield Row(labels, "new connections that failed", "", failed, note)
+
+
+def _answer_rows(labels: dict[str, str], of: Attack, endured: Sequence[Endured]) -> Iterator[Row]:
+    seen = [each.seen for each in endured]
     outcomes = sorted({outcome for each in seen for outcome in each})
     for outcome in outcomes:
         counts = tuple(float(each[outcome]) for each in seen)

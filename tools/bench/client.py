@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from app.tensors import Array, TensorSpec
+from tools.bench.pictures import noisy
 from tools.serving_client import Trust
 from tools.serving_client.answers import read_infer, read_inputs
 from tools.serving_client.connection import Body, Connection, Reply
@@ -40,11 +41,17 @@ class Request:
 
     Attributes:
         body: in pieces.
-        headers: that say where its JSON ends.
+        headers: that say where its JSON ends, or of which type it is.
+        route: where it goes, with {model} in the place of the model's id.
     """
 
     body: Body
     headers: Mapping[str, str]
+    route: str = "/v2/models/{model}/infer"
+
+    def path(self, model: str) -> str:
+        """Gives where it goes for a model."""
+        return self.route.format(model=model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +109,7 @@ class Client:
             ServingError: when there is none, or it is a refusal; holds what the server said.
         """
         started = time.perf_counter()
-        path = f"/v2/models/{model}/infer"
-        reply = self._connection.ask("POST", path, request.body, request.headers)
+        reply = self._connection.ask("POST", request.path(model), request.body, request.headers)
         return Answer(reply, time.perf_counter() - started)
 
     def inputs(self, model: str) -> list[TensorSpec]:
@@ -113,6 +119,12 @@ class Client:
             ServingError: when it doesn't serve the model, or doesn't say.
         """
         return read_inputs(self._connection.ask("GET", f"/v2/models/{model}"))
+
+
+def picture() -> Request:
+    """Makes a request to classify a picture of 750 KB, which comes in several pieces."""
+    route = "/v1/models/{model}/classify"
+    return Request([noisy()], {"Content-Type": "image/png"}, route)
 
 
 def encoded(inputs: Mapping[str, Array]) -> Request:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import functools
+import gzip
 import json
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 from typing import Final
 
 import numpy as np
 
-from app.limits import MIB
+from app.limits import KIB, MAX_BODY_BYTES, MAX_JSON_BYTES, MIB
 from app.server.oip.compression import deflate
 from app.server.oip.datatypes import DATATYPES
 from app.tensors import TensorSpec
+from tools.bench.pictures import progressive
+from tools.bench.sites import HUNGRY, HUNGRY_INPUT, WIDE, WIDE_ELEMENTS, WIDE_INPUT
 
 HEADER: Final = "Inference-Header-Content-Length"
 """Says where the JSON of a request with binary tensors ends."""
@@ -25,6 +28,12 @@ BOMB_BYTES: Final = 64 * MIB
 """What a bomb inflates to: twice the largest body."""
 
 DEPTH: Final = 100_000
+BURST: Final = 2000
+"""Requests that are sent at once, without waiting for answers."""
+
+JSON_ELEMENTS: Final = 4 * MIB
+"""Numbers of a large answer in JSON: 16 MiB as binary data, five times as much as text."""
+
 _SENT_OF_HUGE: Final = 64 << 10
 _HUGE: Final = (1 << 30, 1 << 62)
 _PRODUCTS: Final = (
@@ -35,6 +44,13 @@ _PRODUCTS: Final = (
 )
 """Shapes whose number of elements doesn't fit 64 bits, or is 0 when it wraps around."""
 
+_LARGE_BYTES: Final = MAX_BODY_BYTES - 16 * KIB
+_SENT_OF_LARGE: Final = 22 * MIB
+_SMALLER_BYTES: Final = MAX_BODY_BYTES // 4 - 16 * KIB
+_SENT_OF_SMALLER: Final = _SMALLER_BYTES * 3 // 4
+"""Bodies of which three, or twelve, together are as large as three of the largest, and what comes
+of each at once: so little is missing that each may expect to be completed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Target:
@@ -44,11 +60,13 @@ class Target:
         model: its id.
         inputs: what it takes; sizes are numbers.
         token: to be let in with; hostile clients have credentials too.
+        allied_tokens: of further tenants on their side.
     """
 
     model: str
     inputs: tuple[TensorSpec, ...]
     token: str
+    allied_tokens: tuple[str, ...] = ()
 
     @property
     def path(self) -> str:
@@ -63,8 +81,11 @@ class Target:
 
     def head(self, *lines: str) -> bytes:
         """Gives a request's head with these further lines."""
-        known = ("Host: localhost", f"Authorization: Bearer {self.token}")
-        return "\r\n".join((f"POST {self.path} HTTP/1.1", *known, *lines, "", "")).encode()
+        return self.request(f"POST {self.path}", *lines)
+
+    def request(self, asked: str, *lines: str) -> bytes:
+        """Gives the head of a request for anything, as "GET /v2", with the token."""
+        return anonymous(asked, f"Authorization: Bearer {self.token}", *lines)
 
     def json(self, **change: object) -> bytes:
         """Gives the JSON of a right request, or one that differs in some fields."""
@@ -80,6 +101,11 @@ class Target:
         ]
         head = json.dumps({"inputs": inputs}).encode()
         return self.post(head + b"".join(raw), **{HEADER: len(head)})
+
+
+def anonymous(asked: str, *lines: str) -> bytes:
+    """Gives the head of a request without credentials."""
+    return "\r\n".join((f"{asked} HTTP/1.1", "Host: localhost", *lines, "", "")).encode()
 
 
 def _head_of(spec: TensorSpec) -> Mapping[str, object]:
@@ -182,3 +208,89 @@ def overflowing_shapes(target: Target) -> list[bytes]:
         bodies.append(target.post(target.json(inputs=inputs)))
         bodies.append(target.binary(0.0, shape=shape))
     return bodies
+
+
+def bodies_on_open_paths(_target: Target) -> list[bytes]:
+    """Gives beginnings of bodies where nobody has to say who they are and none is expected."""
+    asked = ("POST /v2/health/live", "GET /v2/health/ready", "HEAD /v2/health/live")
+    return [anonymous(each, _length(_LARGE_BYTES)) + bytes(_SENT_OF_LARGE) for each in asked]
+
+
+def bodies_of_tenants(target: Target) -> list[bytes]:
+    """Gives beginnings of bodies, of several tenants in turn."""
+    return [
+        replace(target, token=token).post(bytes(_SENT_OF_SMALLER), Content_Length=_SMALLER_BYTES)
+        for token in (target.token, *target.allied_tokens)
+    ]
+
+
+def bodies_to_come(_target: Target) -> list[bytes]:
+    """Gives a head whose body never comes."""
+    return [anonymous("POST /v2/health/live", _length(MAX_BODY_BYTES))]
+
+
+def waiting_bodies(target: Target) -> list[bytes]:
+    """Gives three bodies that fill the room, and for each a hundred heads of others."""
+    large = bodies_on_open_paths(target)
+    return large + bodies_to_come(target) * (100 * len(large))
+
+
+def refusals(_target: Target) -> list[bytes]:
+    """Gives many small requests without credentials at once."""
+    return [anonymous("GET /v2") * BURST]
+
+
+def forbidden(target: Target) -> list[bytes]:
+    """Gives many requests at once that lack a right."""
+    return [target.request("POST /v2/repository/index", _length(0)) * BURST]
+
+
+def health(_target: Target) -> list[bytes]:
+    """Gives requests that everybody may send."""
+    return [anonymous(f"GET /v2/health/{word}") for word in ("live", "ready")]
+
+
+def many_scans(target: Target) -> list[bytes]:
+    """Gives a picture of some ten kilobytes that is decoded in hundreds of passes."""
+    body, kind = progressive(), "Content-Type: image/jpeg"
+    asked = f"POST /v1/models/{target.model}/classify"
+    return [target.request(asked, kind, _length(len(body))) + body]
+
+
+def json_bombs(target: Target) -> list[bytes]:
+    """Gives 4 KB of gzip that hold the largest JSON: numbers that no model of this size takes."""
+    head, _, tail = target.json().partition(b"[0,")
+    numbers = b"1," * ((MAX_JSON_BYTES - len(head) - len(tail) - 2) // 2)
+    body = gzip.compress(head + b"[" + numbers + tail)
+    return [target.post(body, Content_Encoding="gzip")]
+
+
+def large_json_answers(target: Target) -> list[bytes]:
+    """Gives a request whose answer is as large as itself, and is to come as JSON."""
+    spec = TensorSpec(WIDE_INPUT, "float32", (JSON_ELEMENTS,))
+    return [replace(target, model=WIDE, inputs=(spec,)).binary(1 / 3)]
+
+
+def large_answers(target: Target) -> list[bytes]:
+    """Gives a request for as many bytes as one body may hold."""
+    tensor = {
+        "name": WIDE_INPUT,
+        "datatype": "FP32",
+        "shape": [WIDE_ELEMENTS],
+        "parameters": {"binary_data_size": 4 * WIDE_ELEMENTS},
+    }
+    request = {"inputs": [tensor], "parameters": {"binary_data_output": True}}
+    head = json.dumps(request).encode()
+    raw = bytes(4 * WIDE_ELEMENTS)
+    return [replace(target, model=WIDE).post(head + raw, **{HEADER: len(head)})]
+
+
+def in_turns(target: Target) -> list[bytes]:
+    """Gives requests for two models of which each needs the memory of all."""
+    spec = TensorSpec(HUNGRY_INPUT, "float32", (1, 1))
+    targets = [replace(target, model=name, inputs=(spec,)) for name in HUNGRY]
+    return [each.post(each.json()) for each in targets]
+
+
+def _length(size: int) -> str:
+    return f"Content-Length: {size}"

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -48,8 +49,10 @@ def build_image(
     access_policy: Path | None = None,
     max_batch: int | None = None,
     max_delay_us: int | None = None,
+    beside: Mapping[str, Path] = MappingProxyType({}),
+    budget_bytes: int = 0,
 ) -> PackedModel:
-    """Builds an image that serves one bundle from a folder of the host.
+    """Builds an image that serves bundles from a folder of the host.
 
     Args:
         folder: the model's folder.
@@ -59,6 +62,8 @@ def build_image(
         access_policy: who may ask; None: everybody.
         max_batch: requests that may run together; None for build.sh's default.
         max_delay_us: how long one may be kept waiting for others; None likewise.
+        beside: further bundles with the same keys, by their models' ids.
+        budget_bytes: at least so much for all models together.
 
     Raises:
         ImageBuildError: with what the build said.
@@ -67,8 +72,10 @@ def build_image(
     bundles.mkdir(parents=True)
     keys.mkdir()
     served = bundles / f"{folder.model_id}.bundle"
-    shutil.copytree(bundle, served, ignore=shutil.ignore_patterns("bench.*"))
-    shutil.copyfile(bundle / "bench.key", keys / f"{folder.model_id}.key")
+    for model_id, path in {folder.model_id: bundle, **beside}.items():
+        target_bundle = bundles / f"{model_id}.bundle"
+        shutil.copytree(path, target_bundle, ignore=shutil.ignore_patterns("bench.*"))
+        shutil.copyfile(bundle / "bench.key", keys / f"{model_id}.key")
     owner = Ed25519PublicKey.from_public_bytes((bundle / "bench.pub").read_bytes())
     (target / "owner.pub").write_bytes(encode_public_key(owner))
     options: dict[str, object] = {
@@ -79,6 +86,7 @@ def build_image(
         "--port": free_port(),
         "--inference-threads": threads,
         "--output": target / "image",
+        **({"--budget": f"{budget_bytes}B"} if budget_bytes else {}),
     }
     batches = {"--max-batch": max_batch, "--max-delay-us": max_delay_us}
     options |= {name: value for name, value in batches.items() if value is not None}

@@ -29,15 +29,18 @@ from tools.bench.client import Client, Endpoint, Request, encoded
 from tools.bench.load import Service
 from tools.bench.packed import PackedModel, build_image
 from tools.bench.results import Row
-from tools.bench.runner import SEED, request_of
+from tools.bench.runner import SEED, fresh_keys, request_of
+from tools.bench.sites import Site, companions
 from tools.bench.spread import percentile
 from tools.bench.subjects import Cut, Subject, encrypted, in_budget
 from tools.errors import ServingError
 from tools.files import write_file
+from tools.model_folder import CARD_FILE
 
 QUIET: Final = "quiet"
 RIVAL: Final = "rival"
-"""The two tenants."""
+ALLIES: Final = ("ally-1", "ally-2")
+"""The tenants: who is measured, who disturbs, and who may help with that."""
 
 ASKED: Final = 2.0
 """What the quiet client's p99 may at most be of its value alone."""
@@ -53,7 +56,7 @@ _P99: Final = 0.99
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """An image with two tenants.
+    """An image and its tenants.
 
     Attributes:
         packed: the image.
@@ -100,24 +103,42 @@ class Heard:
         return percentile(self.latencies, _P99) if self.latencies else float("inf")
 
 
-def prepare(subject: Subject, threads: int, place: Path) -> Prepared:
-    """Builds an image that knows two tenants.
+def prepare(subject: Subject, threads: int, place: Path, site: Site = Site.PLAIN) -> Prepared:
+    """Builds an image that knows the tenants.
 
     Args:
         subject: the model.
         threads: of onnxruntime.
         place: folder for all of it; emptied first.
+        site: what stands beside the model.
 
     Raises:
         ImageBuildError: with what the build said.
     """
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
-    folder = in_budget(subject, None, {place / subject.name: Cut(threads=threads)})[0]
+    target = place / subject.name
+    card = subject.source.with_name(CARD_FILE)
+    if card.exists():  # it says whether the model takes pictures
+        target.mkdir()
+        shutil.copyfile(card, target / CARD_FILE)
+    folder = in_budget(subject, None, {target: Cut(threads=threads)})[0]
     policy = place / "access.json"
     tokens = _write_policy(policy)
-    bundle = encrypted(folder, place / "bundle")
-    packed = build_image(folder, bundle, place / "packed", threads, access_policy=policy)
+    there = companions(site, folder.plan.budget_bytes, place)
+    keys = fresh_keys()
+    packed = build_image(
+        folder,
+        encrypted(folder, place / "bundle", keys),
+        place / "packed",
+        threads,
+        access_policy=policy,
+        beside={
+            each.model_id: encrypted(each, place / f"{each.model_id}.bundle", keys)
+            for each in there.folders
+        },
+        budget_bytes=there.budget_bytes,
+    )
     inputs = request_of(folder, SEED)
     specs = tuple(
         TensorSpec(name, dtype_name(array), array.shape) for name, array in inputs.items()
@@ -133,11 +154,12 @@ def prepare(subject: Subject, threads: int, place: Path) -> Prepared:
 
 
 def _write_policy(path: Path) -> dict[str, str]:
-    """Writes a policy with two tenants without quotas; gives their tokens."""
-    made = {name: make_token("benchmark") for name in (QUIET, RIVAL)}
-    rights = {QUIET: frozenset({"infer", "metrics"}), RIVAL: frozenset({"infer"})}
+    """Writes a policy of tenants without quotas; gives their tokens."""
+    made = {name: make_token("benchmark") for name in (QUIET, RIVAL, *ALLIES)}
+    quiet, others = frozenset({"infer", "metrics"}), frozenset({"infer"})
     tenants = [
-        Tenant(name, None, rights[name], tokens=(record,)) for name, (_, record) in made.items()
+        Tenant(name, None, quiet if name == QUIET else others, tokens=(record,))
+        for name, (_, record) in made.items()
     ]
     write_file(path, render_policy(Policy(tuple(tenants))))
     return {name: token for name, (token, _) in made.items()}
@@ -151,6 +173,38 @@ def listen(service: Service, seconds: float) -> Heard:
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
             ask(client, service, found)
+    return found
+
+
+def listen_regularly(service: Service, seconds: float, interval_s: float) -> Heard:
+    """Asks at regular moments on one connection, in the calling thread.
+
+    A client that only asks again when it was answered hardly notices an appliance that stands
+    still: that is one long request among hundreds of short ones. Here each moment that passes
+    while an answer is awaited counts as a request that waited from then on for the same answer.
+
+    Args:
+        service: whom to ask what.
+        seconds: how long.
+        interval_s: between two moments.
+    """
+    found = Heard()
+    with Client(service.endpoint) as client:
+        ask(client, service, Heard())  # connects, uncounted
+        started, moment = time.perf_counter(), 0
+        moments = max(1, round(seconds / interval_s))
+        while moment < moments:
+            time.sleep(max(0.0, started + moment * interval_s - time.perf_counter()))
+            answers = len(found.latencies)
+            ask(client, service, found)
+            answered = time.perf_counter()
+            moment += 1
+            while moment < moments and started + moment * interval_s < answered:
+                if len(found.latencies) > answers:
+                    waited_s = answered - (started + moment * interval_s)
+                    found.latencies.append(waited_s)
+                    found.inside.append(min(found.inside[-1], waited_s))
+                moment += 1
     return found
 
 
@@ -211,18 +265,16 @@ def _compete(
     return work(lambda: tell(None), stop, *args)
 
 
-def listen_on_busy_cores(service: Service, seconds: float, core: int | None = None) -> Heard:
-    """Asks as `listen` does, while others keep the cores busy and ask the appliance nothing.
+@contextmanager
+def busy_cores(core: int | None = None) -> Iterator[None]:
+    """Keeps cores busy during the block with something that asks the appliance nothing.
 
     Args:
-        service: whom to ask what.
-        seconds: how long.
-        core: where the others compute; None: on all.
+        core: the one to keep busy; None: all.
     """
     with rival(core, compute) as end:
-        heard = listen(service, seconds)
+        yield
         end()
-    return heard
 
 
 def compute(ready: Callable[[], object], stop: threading.Event) -> None:
@@ -271,6 +323,9 @@ def together(
 
 def latency_rows(labels: dict[str, str], found: Sequence[Heard]) -> Iterator[Row]:
     """Gives what one client noticed in several stretches of one kind."""
+    kinds = sum((heard.errors for heard in found), Counter[str]())
+    note = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
+    yield Row(labels, "errors", "", tuple(float(heard.errors.total()) for heard in found), note)
     latencies = [each for heard in found for each in heard.latencies]
     if not latencies:
         yield Row(labels, "latency", "s", (), "no right answer")
@@ -285,9 +340,6 @@ def latency_rows(labels: dict[str, str], found: Sequence[Heard]) -> Iterator[Row
     for name, part in (("inside a worker", inside), ("outside of it", outside)):
         yield Row(labels, f"{name}, p50", "s", (percentile(part, _P50),))
         yield Row(labels, f"{name}, p99", "s", (percentile(part, _P99),))
-    kinds = sum((heard.errors for heard in found), Counter[str]())
-    note = ", ".join(f"{kind}: {count}" for kind, count in sorted(kinds.items()))
-    yield Row(labels, "errors", "", tuple(float(heard.errors.total()) for heard in found), note)
 
 
 def ratio_rows(

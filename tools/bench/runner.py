@@ -108,9 +108,20 @@ class Memory:
     outputs: str
 
 
-def write_keyed_bundle(folder: ModelFolder, target: Path) -> None:
-    """Writes a bundle with fresh keys, which it leaves beside it for the measuring processes."""
-    keys = BundleKeys(secrets.token_bytes(KEY_BYTES), Ed25519PrivateKey.generate())
+def fresh_keys() -> BundleKeys:
+    """Makes keys for bundles that are thrown away."""
+    return BundleKeys(secrets.token_bytes(KEY_BYTES), Ed25519PrivateKey.generate())
+
+
+def write_keyed_bundle(folder: ModelFolder, target: Path, keys: BundleKeys | None = None) -> None:
+    """Writes a bundle and leaves its keys beside it for the measuring processes.
+
+    Args:
+        folder: the model.
+        target: the bundle.
+        keys: of several bundles; None for fresh ones.
+    """
+    keys = keys or fresh_keys()
     write_bundle(folder, keys, target, progress=lambda _: None)
     (target / "bench.key").write_bytes(keys.model_key)
     (target / "bench.pub").write_bytes(keys.owner.public_key().public_bytes_raw())

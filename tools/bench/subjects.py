@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
 from app.errors import NotFoundError
 from tools.bench.runner import write_keyed_bundle
+from tools.bundling.writer import BundleKeys
 from tools.errors import NoFeasiblePlanError
 from tools.launcher import ROOT
 from tools.model_folder import MODEL_FILE, ModelFolder, open_folder, write_folder
@@ -48,6 +49,7 @@ class Cut:
         optimization: onnxruntime's rewrites before cutting.
         objective: of the planner, for a budget.
         lock_step: requests of one batch.
+        dimensions: sizes to plan with, by the names that the model gives to them.
     """
 
     budget_bytes: int | None = None
@@ -56,6 +58,7 @@ class Cut:
     optimization: str = "all"
     objective: str = "time"
     lock_step: int = 1
+    dimensions: Mapping[str, int] = field(default_factory=dict)
 
 
 def names() -> list[str]:
@@ -92,7 +95,7 @@ def partitioned(subject: Subject, cut: Cut, target: Path) -> ModelFolder:
     prepared = prepare(
         subject.source,
         cut.optimization,
-        {},
+        cut.dimensions,
         tile_bytes=tile_bytes,
         budget_bytes=cut.budget_bytes,
         lock_step=cut.lock_step,
@@ -146,7 +149,7 @@ def in_budget(
     ]
 
 
-def encrypted(folder: ModelFolder, target: Path) -> Path:
-    """Writes a folder's bundle with keys of its own; gives the bundle."""
-    write_keyed_bundle(folder, target)
+def encrypted(folder: ModelFolder, target: Path, keys: BundleKeys | None = None) -> Path:
+    """Writes a folder's bundle, with keys of its own unless others are given; gives the bundle."""
+    write_keyed_bundle(folder, target, keys)
     return target

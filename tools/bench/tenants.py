@@ -33,9 +33,9 @@ from tools.bench.rivals import (
     Heard,
     Prepared,
     ask,
+    busy_cores,
     latency_rows,
     listen,
-    listen_on_busy_cores,
     prepare,
     ratio_rows,
     rival,
@@ -188,7 +188,8 @@ class _Found:
     def be_on_busy_cores(
         self, services: dict[str, Service], settings: Settings, core: int | None
     ) -> None:
-        self.busy.append(listen_on_busy_cores(services[QUIET], settings.seconds, core))
+        with busy_cores(core):
+            self.busy.append(listen(services[QUIET], settings.seconds))
 
     def be_beside(self, services: dict[str, Service], settings: Settings, core: int | None) -> None:
         with rival(core, keep_busy, services[RIVAL], settings.connections) as end:

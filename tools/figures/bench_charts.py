@@ -12,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogFormatter, NullLocator
+from matplotlib.ticker import FuncFormatter, LogFormatter, NullFormatter, NullLocator
 
 from tools.figures.style import COLOURS, GREY, cycle, figure, panels
 
@@ -91,6 +91,7 @@ def bars(
     label: str,
     *,
     bound: tuple[float, str] | None = None,
+    logarithmic: bool = False,
 ) -> Figure:
     """Draws horizontal bars in groups, with quartiles as whiskers and the median as a number.
 
@@ -100,28 +101,40 @@ def bars(
         series: for each series the middles by group; a group may miss in a series.
         label: of the values, with their unit.
         bound: a value to compare with, and its name.
+        logarithmic: for values of several orders of magnitude; the axis begins at half of the
+            smallest.
     """
     groups = list(dict.fromkeys(group for found in series.values() for group in found))
     rows = len(groups) * len(series)
     made, axes = figure(8, 1.7 + _BAR_ROW * (rows + 0.6 * len(groups)) * 0.75)
     height = 0.8 / len(series)
-    farthest = _farthest([each for found in series.values() for each in found.values()])
+    middles = [each for found in series.values() for each in found.values()]
+    farthest = _farthest(middles)
+    start = min((each.first for each in middles), default=1.0) / 2 if logarithmic else 0.0
     for place, (name, found) in enumerate(series.items()):
         for row, group in enumerate(groups):
             middle = found.get(group)
             y = row + (place - (len(series) - 1) / 2) * height
             if middle is None:
-                axes.text(0, y, " not available ", **_MISSING)
+                axes.text(start, y, " not available ", **_MISSING)
                 continue
             _bar(axes, y, height, middle, place)
-            right = min(middle.third, farthest) + farthest * 0.012
+            right = min(middle.third, farthest)
+            right = right * 1.05 if logarithmic else right + farthest * 0.012
             axes.text(right, y, _short(middle.median), va="center", fontsize=8)
-        axes.barh(0, 0, color=cycle(place), hatch=_HATCHES[place], edgecolor="white", label=name)
+        axes.barh(
+            start, 0, color=cycle(place), hatch=_HATCHES[place], edgecolor="white", label=name
+        )
     if bound is not None:
         axes.axvline(bound[0], color=GREY, linestyle="--", linewidth=1.2, label=bound[1])
     axes.set_yticks(range(len(groups)), groups)
     axes.set_ylim(len(groups) - 0.45, -0.55)
-    axes.set_xlim(0, farthest * 1.16)
+    if logarithmic:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        farthest = max((each.third for each in middles), default=1.0)
+    axes.set_xlim(start, farthest * (2.5 if logarithmic else 1.16))
     axes.set_xlabel(label)
     axes.grid(visible=True, axis="x")
     axes.grid(visible=False, axis="y")

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from tools.bench.criterion import HEADERS, verdicts
 from tools.bench.drawing.picture import Picture
 from tools.bench.operators import above
 from tools.bench.results import NOT_AVAILABLE, Result, Row, label_names
@@ -83,8 +84,9 @@ METHODS: Final[Mapping[str, str]] = {
         "Two tenants of one access policy, without quotas. The first asks one request after the "
         "other on one connection; the second does nothing, or keeps many connections busy in the "
         "same way. Stretches alone and beside alternate in an order drawn anew. The second "
-        "tenant's clients would be on other machines: here they run in a process of their own at "
-        "the lowest priority (nice 19), so that what the first one competes for is the "
+        "tenant's clients would be on other machines: here they run in a process of their own that "
+        "the kernel lets run only where nothing else wants to (SCHED_IDLE), so that what the first "
+        "one competes for is the "
         "appliance's work; what they take of the processor all the same counts against the "
         "appliance. 'Pinned' gives all clients one core and the appliance the others. The ratio "
         "is of p99 in the same round; p99 of all rounds together is given too. 'Inside a worker' "
@@ -93,17 +95,29 @@ METHODS: Final[Mapping[str, str]] = {
         "worker, and the client itself."
     ),
     "attacks": (
-        "A quiet client asks one request after the other on one connection, which it opens at the "
-        "beginning of each stretch; attackers of another tenant, from another address, repeat "
-        "their attack meanwhile from a process of their own at the lowest priority (nice 19), "
-        "reconnecting at once when they are dropped. A stretch begins when every attacker is "
-        "there. Stretches without and during the attack alternate in an order drawn anew. Each "
-        "attack meets a fresh appliance. Memory is the resident memory of all its processes, "
+        "A quiet client asks at regular moments on one connection, which it opens at the beginning "
+        "of each stretch: every 10 ms, or after twice the time of a request where that is longer. "
+        "Each moment that passes while it awaits an answer counts as a request that waited from "
+        "then on for the same answer, so that an appliance which stands still for a second shows "
+        "in the percentiles and not only as one slow request. Beside it, every two seconds, "
+        "another client connects anew, asks once and leaves; its handshake and its body take "
+        "round trips of 80 ms, as between continents. Attackers of other tenants, or without any "
+        "credentials, from other addresses, repeat their attack meanwhile from a process of their "
+        "own, reconnecting at once when they are dropped. A stretch begins when every attacker is "
+        "there. The kernel lets the attackers' process run only where nothing else wants to "
+        "(SCHED_IDLE), as they would be on other machines. They take from the processor's speed "
+        "and caches all the same, so there is a control: stretches in which a process of the same "
+        "kind computes on all cores and asks the appliance nothing. Stretches alone, with busy "
+        "cores and during the attack follow one another in an order drawn anew each round. Asked "
+        "is: p99 during the attack at most twice p99 with busy cores (the median over rounds); "
+        "no error of the quiet client, a 503 included; no new connection that fails; and, after "
+        "the last round, not more than 32 MiB of memory beyond what there was before the first. "
+        "Each attack meets a fresh appliance. Memory is the resident memory of all its processes, "
         "every 50 ms; 'after' is when the attackers are gone and the appliance's own metrics name "
         "no connection, request or body but the asker's. What an attack makes the allocator keep "
         "shows in the first round; growth from the second round on tells whether memory is "
         "bounded. A wrong answer to attackers is any that isn't the expected status; being busy "
-        "(503) or refused is always right."
+        "(503), asked for too often (429) or refused is always right."
     ),
 }
 
@@ -150,8 +164,11 @@ def _section(page: Page, result: Result, pictures: Sequence[Picture]) -> None:
         page.figure(svg_text(picture.figure), picture.alt, picture.caption)
     if result.subcommand == "operators":
         _operator_table(page, result)
-    else:
-        _table(page, result.rows)
+        return
+    lines = verdicts(result)
+    if lines:
+        page.table(HEADERS, lines, "What is asked of the appliance under attack.")
+    _table(page, result.rows)
 
 
 def _operator_table(page: Page, result: Result) -> None:

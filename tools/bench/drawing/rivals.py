@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from tools.bench.criterion import HOLDS, verdict
 from tools.bench.drawing.picture import MIB, MS, Picture, middle, runtime_title, values
 from tools.bench.results import Result, Row
 from tools.bench.rivals import ASKED
@@ -22,6 +23,7 @@ _CORES: Final = {
     SHARED: "on all cores",
     PINNED: "clients on one core,\nappliance on the others",
 }
+_HOLDS: Final = {True: "holds", False: "doesn't hold"}
 _LATENCY: Final = "latency, ms (median of rounds; whiskers: quartiles)"
 
 
@@ -64,21 +66,40 @@ def attacks(result: Result) -> Iterator[Picture]:
 
 
 def _latency_of_attacks(model: str, threads: str, rows: Sequence[Row]) -> Picture | None:
-    ratios = {row.labels["attack"]: row for row in rows if row.metric == "p99 ratio"}
-    groups = {attack: f"{attack}\n(99 %: {_ratio(row)})" for attack, row in ratios.items()}
-    series = _percentiles(rows, "attack", groups)
+    verdicts = {row.labels["attack"]: row for row in rows if row.metric == HOLDS}
+    ratios = {
+        row.labels["attack"]: _ratio(row) if row.samples else "no answer"
+        for row in rows
+        if row.metric == "p99 ratio to busy cores"
+    }
+    groups = {
+        attack: f"{attack}\n({ratios[attack]}: {_HOLDS[bool(row.median)]})"
+        for attack, row in verdicts.items()
+    }
+    slowest = [row for row in rows if row.metric == "p99"]
+    series = _percentiles(slowest, "attack", groups)
     if not series:
         return None
-    said = "; ".join(f"{attack} {_ratio(row)}" for attack, row in ratios.items())
+    said = "; ".join(
+        f"{attack}: p99 {ratios[attack]}, {verdict(row)}" for attack, row in verdicts.items()
+    )
     return Picture(
         f"{model}-{threads}t-attacks",
-        bars(f"{model}: a quiet client while others attack", _runtime(rows), series, _LATENCY),
-        f"Bars of latency of {model} without and during each attack. p99 during, as a multiple of "
-        f"its value alone: {said}.",
-        "In brackets is p99 during the attack as a multiple of p99 alone, the median over rounds. "
-        f"Asked is at most {ASKED:g}. Attackers' own computing gives way to all other, but takes "
-        "its part of the processor's power: 'cores busy' means that something computes likewise "
-        "which asks nothing.",
+        bars(
+            f"{model}: a quiet client while others attack",
+            _runtime(rows),
+            series,
+            _LATENCY,
+            logarithmic=True,
+        ),
+        f"Bars of the latency that 1 % exceed, of {model} without and during each attack, and p99 "
+        f"during as a multiple of its value on busy cores: {said}.",
+        "In brackets is p99 during the attack as a multiple of p99 with busy cores, the median "
+        "over rounds, and whether everything that is asked holds: the multiple is at most "
+        f"{ASKED:g}, the quiet client has no error, whoever connects anew is served, and memory "
+        "comes back. Attackers' own computing gives way to all other, but takes its part of the "
+        "processor's power: 'cores busy' means that something computes likewise which asks "
+        "nothing. The axis is logarithmic.",
     )
 
 

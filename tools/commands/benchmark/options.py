@@ -12,8 +12,11 @@ from pathlib import Path
 from typing import Final, TypeAlias
 
 from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
 
 from tools.bench.campaign import Case, run_cases
+from tools.bench.criterion import HEADERS, verdicts
 from tools.bench.drawing.album import pictures, save_all
 from tools.bench.drawing.picture import Picture
 from tools.bench.drawing.report import write_page
@@ -142,8 +145,23 @@ def finish(options: Namespace, albums: Sequence[Album], page: Path) -> int:
     for failure in failures:
         print(f"not measured: {failure.case}: {failure.reason}", file=sys.stderr)
     if not options.quiet:
+        for result in results:
+            _print_verdicts(result)
         Console().print(f"results and figures: {page.parent}, all on one page: {page}")
     if any(result.partial for result in results):
         print("stopped: what was finished is written and marked as partial", file=sys.stderr)
         return INTERRUPTED
     return NO if failures else DONE
+
+
+def _print_verdicts(result: Result) -> None:
+    """Says of each attack whether what is asked of the appliance holds."""
+    lines = verdicts(result)
+    if not lines:
+        return
+    table = Table(title="a quiet client under attack")
+    for header in HEADERS:
+        table.add_column(header)
+    for line in lines:
+        table.add_row(*map(escape, line))
+    Console().print(table)

@@ -13,6 +13,7 @@ from matplotlib.transforms import Bbox
 from tests.unit.tools.bench.results import result
 from tools.bench import profile
 from tools.bench.attackers import ATTACKS
+from tools.bench.criterion import HOLDS
 from tools.bench.drawing.album import pictures, save_all
 from tools.bench.drawing.picture import Picture, runtime_title
 from tools.bench.drawing.report import formatted, write_page
@@ -117,9 +118,14 @@ def attacks() -> Result:
     for attack in ATTACKS:
         labels = {"model": "m", "threads": "1", "runtime": "occlum-sim", "attack": attack.name}
         during = {**labels, "when": "during"}
-        for found in ({**labels, "when": "alone"}, during):
+        for when in ("alone", "alone, cores busy", "during"):
+            if (when, attack.name) == ("during", "bombs"):
+                continue  # nobody was answered
+            found = {**labels, "when": when}
             rows += [Row(found, name, "s", SECONDS) for name in ("p50", "p99")]
-        rows.append(Row(during, "p99 ratio", "", (1.5, 12.5)))
+        ratios = () if attack.name == "bombs" else (1.5, 12.5)
+        rows.append(Row(during, "p99 ratio to busy cores", "", ratios, "no right answer"))
+        rows.append(Row(during, HOLDS, "", (float(attack.name != "bombs"),), "5 errors"))
         for name in ("memory before", "memory, most", "memory after"):
             rows.append(Row(during, name, "bytes", (150.0 * MIB, 151.0 * MIB)))
         rows.append(Row(during, "growth from the second round on", "bytes", (-1.0 * MIB,)))
@@ -207,6 +213,22 @@ def test_what_is_missing_is_said_not_drawn_as_nothing(
 ) -> None:
     (picture,) = drawn["peers"]
     assert svg_text(picture.figure).count("not available") == 2
+
+
+def test_a_criterion_is_in_the_chart_and_in_the_table(
+    drawn: Mapping[str, list[Picture]], tmp_path: Path
+) -> None:
+    latency, _memory = drawn["attacks"]
+    text = svg_text(latency.figure)
+    assert "(no answer: doesn't hold)" in text
+    assert text.count("doesn't hold") == 1
+    assert text.count(": holds") == len(ATTACKS) - 1
+    assert "not available" in text, "nothing is drawn where nobody was answered"
+    assert "doesn't hold: 5 errors" in latency.alt
+    write_page(tmp_path / "page.html", [(RESULTS["attacks"], drawn["attacks"])])
+    page = (tmp_path / "page.html").read_text()
+    assert "What is asked of the appliance under attack." in page
+    assert "5 errors" in page
 
 
 def test_page_holds_everything_and_asks_nobody(tmp_path: Path) -> None:
