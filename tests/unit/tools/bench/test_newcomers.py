@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from app.server.http import ApplianceServer
+from app.server.server import ApplianceServer
 
 from tests.unit.app.server.clients import Application, identity, serving
 from tools.bench import newcomers
