@@ -11,10 +11,10 @@ a model's inner shapes may depend on values.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from prometheus_client import generate_latest
 from prometheus_client.core import (
@@ -31,7 +31,9 @@ from app import __version__
 from app.audit import Audit
 from app.limits import MIB
 from app.server.counters import TransportCounters
-from app.serving.statistics import DURATION_BOUNDS_MS, REASONS, Durations, Statistics
+from app.serving.statistics import DURATION_BOUNDS_MS, REASONS, Statistics
+
+T = TypeVar("T")
 
 BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64)
 """Upper bounds of the batch sizes that are told apart; the last is `MAX_BATCH`."""
@@ -67,14 +69,19 @@ def render(figures: Figures) -> bytes:
 
 def families(figures: Figures) -> Iterator[Metric]:
     """Gives every metric with its series, in the order of the documentation."""
-    yield from _about(figures.audit)
-    yield from _of_memory(figures)
+    audit = figures.audit
+    yield InfoMetricFamily("cloister_build", "The version.", {"version": __version__})
+    runtime = {"runtime": audit.runtime.value, "measurement": audit.measurement or ""}
+    yield InfoMetricFamily(
+        "cloister_runtime", "What it runs in; the measurement is empty without an enclave.", runtime
+    )
+    yield from (_family(row, [((), figures)]) for row in _PROCESS)
     if figures.transport is not None:
-        yield from _of_transport(figures.transport)
-    yield from (_of_models(row, figures.models) for row in _OWN)
-    yield from (_durations(row, figures.models) for row in _DURATIONS)
-    yield _batch_sizes(figures.models)
-    yield from (_of_models(row, figures.models) for row in _TRITON)
+        yield from (_family(row, [((), figures.transport)]) for row in _TRANSPORT)
+    models = [((model.name, str(model.version)), model) for model in figures.models]
+    yield from (_family(row, models, _MODEL) for row in _MODELS)
+    yield from (_histogram(*histogram, models) for histogram in _HISTOGRAMS)
+    yield from (_family(row, models, _MODEL) for row in _TRITON)
 
 
 class _Collector(Collector):
@@ -87,90 +94,31 @@ class _Collector(Collector):
         return families(self._figures)
 
 
-# --- the process ----------------------------------------------------------------------------------
+# --- the table ------------------------------------------------------------------------------------
 
-
-def _about(audit: Audit) -> Iterator[Metric]:
-    yield InfoMetricFamily("cloister_build", "The version.", {"version": __version__})
-    runtime = {"runtime": audit.runtime.value, "measurement": audit.measurement or ""}
-    yield InfoMetricFamily(
-        "cloister_runtime", "What it runs in; the measurement is empty without an enclave.", runtime
-    )
-    count = len(audit.insecure_settings)
-    yield _gauge("cloister_insecure_settings", "Settings that weaken security and are set.", count)
-
-
-def _of_memory(figures: Figures) -> Iterator[Metric]:
-    budget, used = figures.budget_bytes, figures.used_bytes
-    yield _gauge("cloister_memory_budget_bytes", "Budget of all models together.", budget)
-    yield _gauge("cloister_memory_used_bytes", "What of it loaded models have.", used)
-
-
-def _of_transport(seen: TransportCounters) -> Iterator[Metric]:
-    yield _gauge("cloister_connections", "Open connections.", seen.connections)
-    yield _gauge("cloister_requests_in_progress", "Requests waiting or running.", seen.working)
-    yield _gauge("cloister_queue_requests", "Requests waiting for a worker.", seen.queued)
-    body_bytes = -(-seen.body_bytes // MIB) * MIB  # the length of JSON depends on its values
-    yield _gauge("cloister_body_bytes", "Room that request bodies take, in MiB.", body_bytes)
-    yield CounterMetricFamily(
-        "cloister_connections_accepted", "Connections that got a place.", seen.accepted
-    )
-    yield CounterMetricFamily(
-        "cloister_connections_refused", "Connections without a place.", seen.unplaced
-    )
-    yield CounterMetricFamily(
-        "cloister_tls_handshakes", "TLS handshakes that were completed.", seen.handshakes
-    )
-    yield CounterMetricFamily(
-        "cloister_tls_handshake_failures",
-        "TLS handshakes that failed, took too long or made room.",
-        seen.handshake_failures,
-    )
-    refusals = CounterMetricFamily(
-        "cloister_refusals", "Requests turned away before a worker got them.", labels=["reason"]
-    )
-    for reason, number in seen.refusals.items():
-        refusals.add_metric([reason], number)
-    yield refusals
-    answers = CounterMetricFamily("cloister_answers", "Answers by HTTP status.", labels=["status"])
-    for status, number in sorted(seen.answers.items()):
-        answers.add_metric([str(status)], number)
-    yield answers
-
-
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value)
-
-
-# --- models ---------------------------------------------------------------------------------------
-
-_Kind = type[CounterMetricFamily | GaugeMetricFamily | UnknownMetricFamily]
-_Values = Sequence[tuple[tuple[str, ...], float]]
-"""For each series of a model the values of its further labels, and its own."""
+_COUNTER: Final = CounterMetricFamily
+_GAUGE: Final = GaugeMetricFamily
+_UNTYPED: Final = UnknownMetricFamily
+"""For Triton's counters: the library makes every counter's name end in `_total`."""
 
 
 @dataclass(frozen=True, slots=True)
-class _Row:
-    """A metric of each model: its type, name, text, further labels and values."""
+class _Row(Generic[T]):
+    """A metric.
 
-    kind: _Kind
+    Attributes:
+        kind: counter, gauge or untyped.
+        name: without a counter's `_total`.
+        text: what it means.
+        value: of what it is read from; with `label`, a value for each of the label's.
+        label: its label beside those of what it is read from.
+    """
+
+    kind: type[CounterMetricFamily | GaugeMetricFamily | UnknownMetricFamily]
     name: str
     text: str
-    labels: tuple[str, ...]
-    values: Callable[[Statistics], _Values]
-
-
-def _of_models(row: _Row, models: Sequence[Statistics]) -> Metric:
-    family = row.kind(row.name, row.text, labels=(*_MODEL, *row.labels))
-    for model in models:
-        for more, value in row.values(model):
-            family.add_metric((*_key(model), *more), value)
-    return family
-
-
-def _one(kind: _Kind, name: str, text: str, value: Callable[[Statistics], float]) -> _Row:
-    """A metric with a single series for each model."""
-    return _Row(kind, name, text, (), lambda found: (((), value(found)),))
+    value: Callable[[T], float | Mapping[str, float]]
+    label: str = ""
 
 
 def _ms(ns: int) -> int:
@@ -185,171 +133,163 @@ def _microseconds(ns: int) -> int:
     return _ms(ns) * _MS_PER_S
 
 
-def _failures(found: Statistics) -> _Values:
-    return [((reason,), found.reasons[reason]) for reason in REASONS]
-
-
-def _own_failures(found: Statistics) -> _Values:
-    return [((reason.lower(),), found.reasons[reason]) for reason in REASONS]
-
-
-def _phases(found: Statistics) -> _Values:
-    phases = {
-        "decode": found.compute_input.ns,
-        "queue": found.queue.ns,
-        "load": found.load_ns,
-        "wait": found.stalled_ns,
-        "run": found.run_ns,
-        "encode": found.compute_output.ns,
+def _phases(model: Statistics) -> Mapping[str, float]:
+    return {
+        "decode": _seconds(model.compute_input.ns),
+        "queue": _seconds(model.queue.ns),
+        "load": _seconds(model.load_ns),
+        "wait": _seconds(model.stalled_ns),
+        "run": _seconds(model.run_ns),
+        "encode": _seconds(model.compute_output.ns),
     }
-    return [((phase,), _seconds(ns)) for phase, ns in phases.items()]
 
 
-def _batches(found: Statistics) -> int:
-    return sum(span.count for span in found.batches.values())
+def _failures(model: Statistics) -> Mapping[str, float]:
+    return {reason: model.reasons[reason] for reason in REASONS}
 
 
-_COUNTER: Final = CounterMetricFamily
-_GAUGE: Final = GaugeMetricFamily
-_UNTYPED: Final = UnknownMetricFamily
-"""For Triton's counters: the library makes every counter's name end in `_total`."""
+def _own_failures(model: Statistics) -> Mapping[str, float]:
+    return {reason.lower(): model.reasons[reason] for reason in REASONS}
 
-_OWN: Final = (
-    _one(_COUNTER, "cloister_requests", "Answered requests.", lambda found: found.success.count),
-    _Row(_COUNTER, "cloister_request_failures", "Failed requests.", ("reason",), _own_failures),
-    _one(
-        _COUNTER,
-        "cloister_request_seconds",
-        "Time of answered requests, from arrival to the end of their run.",
-        lambda found: _seconds(found.success.ns),
-    ),
-    _Row(_COUNTER, "cloister_phase_seconds", "Time by phase.", ("phase",), _phases),
-    _one(
-        _COUNTER,
-        "cloister_decrypted_bytes",
-        "Weights decrypted for requests.",
-        lambda found: found.decrypted_bytes,
-    ),
-    _one(_COUNTER, "cloister_model_loads", "Loads.", lambda found: found.loads.count),
-    _one(
-        _COUNTER,
-        "cloister_model_load_seconds",
-        "Time that loading took.",
-        lambda found: _seconds(found.loads.ns),
-    ),
-    _one(
-        _GAUGE,
-        "cloister_model_memory_bytes",
-        "The model's part of the budget, 0 while it isn't loaded.",
-        lambda found: found.share_bytes,
-    ),
-    _one(
-        _GAUGE,
-        "cloister_model_queue_requests",
-        "Requests waiting for their batch.",
-        lambda found: found.waiting,
-    ),
+
+def _batches(model: Statistics) -> int:
+    return sum(span.count for span in model.batches.values())
+
+
+def _body_bytes(seen: TransportCounters) -> int:
+    return -(-seen.body_bytes // MIB) * MIB  # the length of JSON depends on its values
+
+
+def _answers(seen: TransportCounters) -> Mapping[str, float]:
+    return {str(status): number for status, number in sorted(seen.answers.items())}
+
+
+# fmt: off
+_PROCESS: Final[Sequence[_Row[Figures]]] = (
+    _Row(_GAUGE, "cloister_insecure_settings", "Settings that weaken security and are set.",
+         lambda figures: len(figures.audit.insecure_settings)),
+    _Row(_GAUGE, "cloister_memory_budget_bytes", "Budget of all models together.",
+         lambda figures: figures.budget_bytes),
+    _Row(_GAUGE, "cloister_memory_used_bytes", "What of it loaded models have.",
+         lambda figures: figures.used_bytes),
 )
-
-
-def _alias(name: str, of: str, value: Callable[[Statistics], float]) -> _Row:
-    return _one(_UNTYPED, f"nv_inference_{name}", f"Triton's name of {of}.", value)
-
-
-_SUCCESS: Final = "cloister_requests_total"
-_FAILURE: Final = _Row(
-    _UNTYPED,
-    "nv_inference_request_failure",
-    "Triton's name of cloister_request_failures_total.",
-    ("reason",),
-    _failures,
+_TRANSPORT: Final[Sequence[_Row[TransportCounters]]] = (
+    _Row(_GAUGE, "cloister_connections", "Open connections.", lambda seen: seen.connections),
+    _Row(_GAUGE, "cloister_requests_in_progress", "Requests waiting or running.",
+         lambda seen: seen.working),
+    _Row(_GAUGE, "cloister_queue_requests", "Requests waiting for a worker.",
+         lambda seen: seen.queued),
+    _Row(_GAUGE, "cloister_body_bytes", "Room that request bodies take, in MiB.", _body_bytes),
+    _Row(_COUNTER, "cloister_connections_accepted", "Connections that got a place.",
+         lambda seen: seen.accepted),
+    _Row(_COUNTER, "cloister_connections_refused", "Connections without a place.",
+         lambda seen: seen.unplaced),
+    _Row(_COUNTER, "cloister_tls_handshakes", "TLS handshakes that were completed.",
+         lambda seen: seen.handshakes),
+    _Row(_COUNTER, "cloister_tls_handshake_failures",
+         "TLS handshakes that failed, took too long or made room.",
+         lambda seen: seen.handshake_failures),
+    _Row(_COUNTER, "cloister_refusals", "Requests turned away before a worker got them.",
+         lambda seen: seen.refusals, "reason"),
+    _Row(_COUNTER, "cloister_answers", "Answers by HTTP status.", _answers, "status"),
 )
-_PENDING: Final = _one(
-    _GAUGE,
-    "nv_inference_pending_request_count",
-    "Triton's name of cloister_model_queue_requests.",
-    lambda found: found.waiting,
+_MODELS: Final[Sequence[_Row[Statistics]]] = (
+    _Row(_COUNTER, "cloister_requests", "Answered requests.", lambda model: model.success.count),
+    _Row(_COUNTER, "cloister_request_failures", "Failed requests.", _own_failures, "reason"),
+    _Row(_COUNTER, "cloister_request_seconds",
+         "Time of answered requests, from arrival to the end of their run.",
+         lambda model: _seconds(model.success.ns)),
+    _Row(_COUNTER, "cloister_phase_seconds", "Time by phase.", _phases, "phase"),
+    _Row(_COUNTER, "cloister_decrypted_bytes", "Weights decrypted for requests.",
+         lambda model: model.decrypted_bytes),
+    _Row(_COUNTER, "cloister_model_loads", "Loads.", lambda model: model.loads.count),
+    _Row(_COUNTER, "cloister_model_load_seconds", "Time that loading took.",
+         lambda model: _seconds(model.loads.ns)),
+    _Row(_GAUGE, "cloister_model_memory_bytes",
+         "The model's part of the budget, 0 while it isn't loaded.",
+         lambda model: model.share_bytes),
+    _Row(_GAUGE, "cloister_model_queue_requests", "Requests waiting for their batch.",
+         lambda model: model.waiting),
 )
-_TRITON: Final = (
-    _alias("request_success", _SUCCESS, lambda found: found.success.count),
-    _FAILURE,
-    _alias("count", _SUCCESS, lambda found: found.success.count),
-    _alias("exec_count", "cloister_batch_size_count", _batches),
-    _PENDING,
-    _alias(
-        "request_duration_us",
-        "cloister_request_seconds_total",
-        lambda found: _microseconds(found.success.ns),
-    ),
-    _alias("queue_duration_us", "the phase queue", lambda found: _microseconds(found.queue.ns)),
-    _alias(
-        "compute_input_duration_us",
-        "the phase decode",
-        lambda found: _microseconds(found.compute_input.ns),
-    ),
-    _alias(
-        "compute_infer_duration_us",
-        "the batch's time, once for each of its requests",
-        lambda found: _microseconds(found.compute_infer.ns),
-    ),
-    _alias(
-        "compute_output_duration_us",
-        "the phase encode",
-        lambda found: _microseconds(found.compute_output.ns),
-    ),
+_TRITON: Final[Sequence[_Row[Statistics]]] = (
+    _Row(_UNTYPED, "nv_inference_request_success", "Triton's name of cloister_requests_total.",
+         lambda model: model.success.count),
+    _Row(_UNTYPED, "nv_inference_request_failure",
+         "Triton's name of cloister_request_failures_total.", _failures, "reason"),
+    _Row(_UNTYPED, "nv_inference_count", "Triton's name of cloister_requests_total.",
+         lambda model: model.success.count),
+    _Row(_UNTYPED, "nv_inference_exec_count", "Triton's name of cloister_batch_size_count.",
+         _batches),
+    _Row(_GAUGE, "nv_inference_pending_request_count",
+         "Triton's name of cloister_model_queue_requests.", lambda model: model.waiting),
+    _Row(_UNTYPED, "nv_inference_request_duration_us",
+         "Triton's name of cloister_request_seconds_total.",
+         lambda model: _microseconds(model.success.ns)),
+    _Row(_UNTYPED, "nv_inference_queue_duration_us", "Triton's name of the phase queue.",
+         lambda model: _microseconds(model.queue.ns)),
+    _Row(_UNTYPED, "nv_inference_compute_input_duration_us", "Triton's name of the phase decode.",
+         lambda model: _microseconds(model.compute_input.ns)),
+    _Row(_UNTYPED, "nv_inference_compute_infer_duration_us",
+         "Triton's name of the batch's time, once for each of its requests.",
+         lambda model: _microseconds(model.compute_infer.ns)),
+    _Row(_UNTYPED, "nv_inference_compute_output_duration_us", "Triton's name of the phase encode.",
+         lambda model: _microseconds(model.compute_output.ns)),
 )
+# fmt: on
 
 
-@dataclass(frozen=True, slots=True)
-class _Histogram:
-    """Durations of each model: name, text, how many took how long, and their sum in nanoseconds."""
-
-    name: str
-    text: str
-    durations: Callable[[Statistics], Durations]
-    sum_ns: Callable[[Statistics], int]
-
-
-_DURATIONS: Final = (
-    _Histogram(
-        "cloister_request_duration_seconds",
-        "Answered requests, from arrival to the end of their run.",
-        lambda found: found.durations,
-        lambda found: found.success.ns,
-    ),
-    _Histogram(
-        "cloister_queue_duration_seconds",
-        "The part of it that answered requests waited.",
-        lambda found: found.queue_durations,
-        lambda found: found.queue.ns,
-    ),
-)
-_BOUNDS: Final = (*(str(bound / _MS_PER_S) for bound in DURATION_BOUNDS_MS), "+Inf")
-
-
-def _durations(row: _Histogram, models: Sequence[Statistics]) -> Metric:
-    family = HistogramMetricFamily(row.name, row.text, labels=_MODEL)
-    for found in models:
-        upto = accumulate(row.durations(found).counts)
-        buckets = list(zip(_BOUNDS, upto, strict=True))
-        family.add_metric(_key(found), buckets, _seconds(row.sum_ns(found)))
+def _family(
+    row: _Row[T], sources: Sequence[tuple[tuple[str, ...], T]], labels: Sequence[str] = ()
+) -> Metric:
+    """Reads a metric from what it is kept in, each with its values of the labels."""
+    family = row.kind(row.name, row.text, labels=(*labels, *([row.label] if row.label else ())))
+    for values, source in sources:
+        value = row.value(source)
+        series = value.items() if isinstance(value, Mapping) else [("", value)]
+        for name, number in series:
+            family.add_metric((*values, name) if row.label else values, number)
     return family
 
 
-def _batch_sizes(models: Sequence[Statistics]) -> Metric:
-    name, text = "cloister_batch_size", "Requests that ran together."
+_Buckets = Callable[[Statistics], Sequence[tuple[str, float]]]
+"""For each upper bound how many were at or below it."""
+
+
+def _histogram(
+    name: str,
+    text: str,
+    buckets: _Buckets,
+    total: Callable[[Statistics], float],
+    models: Sequence[tuple[tuple[str, ...], Statistics]],
+) -> Metric:
     family = HistogramMetricFamily(name, text, labels=_MODEL)
-    for found in models:
-        ran = [_ran_up_to(found, size) for size in BATCH_BUCKETS]
-        buckets = [*zip(map(str, BATCH_BUCKETS), ran, strict=True), ("+Inf", _batches(found))]
-        total = sum(size * span.count for size, span in found.batches.items())
-        family.add_metric(_key(found), buckets, total)
+    for values, model in models:
+        family.add_metric(values, buckets(model), total(model))
     return family
 
 
-def _ran_up_to(found: Statistics, most: int) -> int:
-    return sum(span.count for size, span in found.batches.items() if size <= most)
+def _durations(counts: Sequence[int]) -> Sequence[tuple[str, float]]:
+    bounds = (*(str(bound / _MS_PER_S) for bound in DURATION_BOUNDS_MS), "+Inf")
+    return list(zip(bounds, accumulate(counts), strict=True))
 
 
-def _key(found: Statistics) -> tuple[str, str]:
-    return found.name, str(found.version)
+def _batch_sizes(model: Statistics) -> Sequence[tuple[str, float]]:
+    ran = [
+        sum(span.count for size, span in model.batches.items() if size <= most)
+        for most in BATCH_BUCKETS
+    ]
+    return [*zip(map(str, BATCH_BUCKETS), ran, strict=True), ("+Inf", _batches(model))]
+
+
+# fmt: off
+_HISTOGRAMS: Final[Sequence[tuple[str, str, _Buckets, Callable[[Statistics], float]]]] = (
+    ("cloister_request_duration_seconds",
+     "Answered requests, from arrival to the end of their run.",
+     lambda model: _durations(model.durations.counts), lambda model: _seconds(model.success.ns)),
+    ("cloister_queue_duration_seconds", "The part of it that answered requests waited.",
+     lambda model: _durations(model.queue_durations.counts),
+     lambda model: _seconds(model.queue.ns)),
+    ("cloister_batch_size", "Requests that ran together.", _batch_sizes,
+     lambda model: sum(size * span.count for size, span in model.batches.items())),
+)
+# fmt: on
