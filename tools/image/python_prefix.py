@@ -45,8 +45,10 @@ PACKAGES_EXCLUDED = (
     *("numpy/distutils", "numpy/f2py", "numpy/typing/tests", "numpy/_pyinstaller"),
     *("onnxruntime/tools", "onnxruntime/transformers", "onnxruntime/quantization"),
     *("onnxruntime/datasets", "bin"),
+    # The C library for other languages: the Python module has all of it inside and never opens it.
+    "onnxruntime/capi/libonnxruntime.so*",
 )
-"""Folders of the installed packages that only serve building and converting models."""
+"""What of the installed packages serves no server, as patterns."""
 
 
 def stage_python(prefix: Path, wheels: Path, say: Callable[[str], None]) -> None:
@@ -166,8 +168,9 @@ def _install_packages(packages: Path, wheels: Path) -> None:
     # pip notes there where on this host the wheel was: no business of the image's.
     for note in packages.glob("*.dist-info/direct_url.json"):
         note.unlink()
-    for name in PACKAGES_EXCLUDED:
-        shutil.rmtree(packages / name, ignore_errors=True)
+    for pattern in PACKAGES_EXCLUDED:
+        for path in packages.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     for folder in [path for path in packages.rglob("tests") if path.is_dir()]:
         shutil.rmtree(folder, ignore_errors=True)
 
