@@ -17,6 +17,8 @@ from tools.command_line import DONE, run
 from tools.errors import ImageBuildError
 from tools.image.identity import DEFAULT_PRODUCT_ID, FAMILY_BITS, MAX_NUMBER, Identity
 from tools.image.instance import STATUS_FILE, Instance
+from tools.image.modes import image_umask
+from tools.image.origins import Origins
 from tools.image.packing import build_instance, checked_configuration
 from tools.image.processes import output_of
 from tools.image.python_prefix import stage_python
@@ -319,11 +321,13 @@ def build(request: BuildRequest) -> None:
     _say("staging configuration and bundles")
     stage_rootfs(request, served, instance.folder / "stage")
     write_instance_files(request, instance, sizes_for(request, served))
-    with host_folders_in_place(request, served, instance):
+    origins = Origins(stage / "python-occlum", BUILD / "wheels")
+    with image_umask(), host_folders_in_place(request, served, instance):
         if occlum is None:
-            _build_with_stand_in(request, instance)
+            _build_with_stand_in(request, instance, origins)
         else:
-            _build_with_occlum(request, instance, occlum)
+            _build_with_occlum(request, instance, occlum, origins)
+    _say(origins.write(instance))
     for line in where_bundles_lie(request, served, instance):
         _say(line)
     _say(f"built {instance.folder}; run it there with: occlum run /bin/app")
@@ -368,18 +372,25 @@ def _instance(folder: Path, occlum: Path | None) -> Instance:
     return Instance.at(folder)
 
 
-def _build_with_stand_in(request: BuildRequest, instance: Instance) -> None:
+def _build_with_stand_in(request: BuildRequest, instance: Instance, origins: Origins) -> None:
     _say(f"occlum build (stand-in, {request.mode}): root file system, checks, packing")
     mounts = frozenset(request.host_folders())
     with instance.claimed():
         notes = build_instance(
-            instance, request.sign_key, request.mode, mounts, request.model_keys()
+            instance,
+            request.sign_key,
+            request.mode,
+            mounts,
+            request.model_keys(),
+            further=lambda image: origins.problems(instance, image),
         )
     for note in [*notes, *glibc_problems(instance.image)]:
         _say(f"note: {note}")
 
 
-def _build_with_occlum(request: BuildRequest, instance: Instance, occlum: Path) -> None:
+def _build_with_occlum(
+    request: BuildRequest, instance: Instance, occlum: Path, origins: Origins
+) -> None:
     _say("copy_bom")
     shutil.rmtree(instance.image, ignore_errors=True)
     bom = instance.folder / "bom.yaml"
@@ -387,7 +398,12 @@ def _build_with_occlum(request: BuildRequest, instance: Instance, occlum: Path) 
     output_of([*copy, "--include-dir", TEMPLATES], "copy_bom", cwd=instance.folder)
     _say("checking the root file system")
     mounts = frozenset(request.host_folders())
-    checked_configuration(instance, host_mounts=mounts, known_keys=request.model_keys())
+    checked_configuration(
+        instance,
+        mounts,
+        request.model_keys(),
+        further=lambda image: origins.problems(instance, image),
+    )
     if problems := glibc_problems(instance.image):
         raise ImageBuildError(str(instance.image), problems)
     _say(f"occlum build ({occlum}, {request.mode})")

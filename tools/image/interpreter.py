@@ -93,7 +93,7 @@ def _copy_libpython(base: Path, facts: ElfFacts, folder: Path) -> Path | None:
     if name is None:
         return None
     places = [Path(place.replace("$ORIGIN", str(base.parent))) for place in facts.run_path]
-    for place in [*places, *_library_folders(base)]:
+    for place in [*places, *library_folders(base)]:
         if (place / name).is_file():
             return Path(shutil.copyfile(place / name, folder / name))
     raise ImageBuildError(SOURCE, [f"{base} needs {name}, which isn't in {places}"])
@@ -101,7 +101,7 @@ def _copy_libpython(base: Path, facts: ElfFacts, folder: Path) -> Path | None:
 
 def _find_libpython(base: Path, folder: Path) -> Path:
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
-    for place in _library_folders(base):
+    for place in library_folders(base):
         if (place / name).is_file():
             return Path(shutil.copyfile(place / name, folder / name))
     raise ImageBuildError(
@@ -114,7 +114,7 @@ def _find_libpython(base: Path, folder: Path) -> Path:
     )
 
 
-def _library_folders(base: Path) -> list[Path]:
+def library_folders(base: Path) -> list[Path]:
     """Where libpython may be: first beside the interpreter, so that both are of one build."""
     beside = base.parent.parent / "lib"
     triplet = "x86_64-linux-gnu"

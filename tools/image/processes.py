@@ -51,6 +51,21 @@ def output_of(
     return done.stdout
 
 
+def shown_of(argv: Sequence[str | Path]) -> str:
+    """Runs a program to its end and gives its standard output, whatever its status.
+
+    Raises:
+        ImageBuildError: it couldn't be started.
+    """
+    try:
+        done = subprocess.run(
+            [str(part) for part in argv], check=False, capture_output=True, text=True
+        )
+    except OSError as error:
+        raise ImageBuildError(str(argv[0]), [f"can't be started: {error.strerror}"]) from error
+    return done.stdout
+
+
 def succeeds(argv: Sequence[str | Path]) -> bool:
     """Whether a program can be started and ends with status 0; its output is dropped."""
     try:

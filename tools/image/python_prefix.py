@@ -7,25 +7,29 @@ build neither needs a network nor much time.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
 from tools.errors import ImageBuildError
 from tools.files import locked, write_file
 from tools.image.interpreter import base_interpreter, install_interpreter
+from tools.image.modes import normalise_modes
 from tools.image.processes import output_of
 from tools.launcher import ROOT
 
 PREFIX = "/opt/python-occlum"
 """Where the prefix stands in the image; compiled modules carry it in their tracebacks."""
 
+STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
+
 LOCK = ROOT / "occlum_image" / "requirements.lock"
 
-_LAYOUT = "1"
+_LAYOUT = "2"
 """Part of every stamp; another number makes every prefix new."""
 
 STDLIB_EXCLUDED = (
@@ -71,7 +75,8 @@ def stage_python(prefix: Path, wheels: Path, say: Callable[[str], None]) -> None
 
 def _stage_alone(prefix: Path, wheels: Path, say: Callable[[str], None]) -> None:
     stamp = prefix.with_name(f"{prefix.name}.stamp")
-    wanted = _digest([_LAYOUT, str(base_interpreter()), sys.version], [LOCK, *_own_sources()])
+    files = [LOCK, *_own_sources(), base_interpreter(), *_library_sources()]
+    wanted = _digest([_LAYOUT, sys.version], files)
     if prefix.is_dir() and stamp.is_file() and stamp.read_text() == wanted:
         say(f"python prefix is up to date: {prefix}")
         return
@@ -86,6 +91,7 @@ def _stage_alone(prefix: Path, wheels: Path, say: Callable[[str], None]) -> None
     _install_packages(packages, wheels)
     say("compiling modules")
     _compile_modules(draft)
+    normalise_modes(draft)
     stamp.unlink(missing_ok=True)
     shutil.rmtree(prefix, ignore_errors=True)
     draft.rename(prefix)
@@ -127,13 +133,23 @@ def _own_sources() -> list[Path]:
 
 def copy_standard_library(prefix: Path) -> None:
     """Copies this interpreter's standard library into a prefix, without what serves no server."""
-    source = Path(sysconfig.get_path("stdlib"))
     target = prefix / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}"
 
     def excluded(_folder: str, names: list[str]) -> set[str]:
-        return {name for name in names if any(fnmatch(name, no) for no in STDLIB_EXCLUDED)}
+        return {name for name in names if _serves_no_server(name)}
 
-    shutil.copytree(source, target, ignore=excluded)
+    shutil.copytree(STANDARD_LIBRARY, target, ignore=excluded)
+
+
+def _library_sources() -> Iterator[Path]:
+    """What `copy_standard_library` copies: a patched library makes a new prefix."""
+    for folder, folders, names in os.walk(STANDARD_LIBRARY):
+        folders[:] = sorted(name for name in folders if not _serves_no_server(name))
+        yield from (Path(folder) / n for n in sorted(names) if not _serves_no_server(n))
+
+
+def _serves_no_server(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in STDLIB_EXCLUDED)
 
 
 def _packages_folder(prefix: Path) -> Path:

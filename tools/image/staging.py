@@ -16,6 +16,7 @@ from typing import Any
 
 from tools.files import write_file
 from tools.image.instance import Instance
+from tools.image.modes import normalise_modes
 from tools.image.policy import SIZING_KEY, read_configuration
 from tools.image.request import (
     ACCESS_POLICY,
@@ -56,6 +57,7 @@ def stage_rootfs(request: BuildRequest, served: list[ServedBundle], folder: Path
             shutil.copytree(bundle.source, rootfs / bundle.place.lstrip("/"))
     shutil.copyfile(SOURCES / "app", folder / "app")
     (folder / "app").chmod(0o755)
+    normalise_modes(folder)
 
 
 @contextmanager

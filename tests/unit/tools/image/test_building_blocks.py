@@ -167,7 +167,7 @@ def test_without_libpython_the_packages_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interpreter, "_copy_libpython", lambda *_: None)
-    monkeypatch.setattr(interpreter, "_library_folders", lambda _base: [])
+    monkeypatch.setattr(interpreter, "library_folders", lambda _base: [])
     with pytest.raises(ImageBuildError, match="libpython3"):
         install_interpreter(tmp_path / "prefix", fixed_position_base(tmp_path))
 
