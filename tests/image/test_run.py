@@ -165,9 +165,12 @@ def test_places_in_memory_leave_nothing_on_the_disk(instance: TestInstance) -> N
 @pytest.mark.parametrize(
     ("mount", "reason"),
     [
-        ({"target": "/", "options": {}}, "layers[1].options.temporary must be true"),
-        ({"target": "/", "options": {"temporary": False}}, "temporary must be true"),
-        ({"target": "/", "options": {"temporary": "true"}}, "temporary must be true"),
+        (
+            {"target": "/", "options": {}},
+            "layers[1] must be a sefs whose options.temporary is true",
+        ),
+        ({"target": "/", "options": {"temporary": False}}, "options.temporary is true"),
+        ({"target": "/", "options": {"temporary": "true"}}, "options.temporary is true"),
         ({"target": "/tmp", "type": "sefs", "source": "./run/tmp"}, "nothing written may stay"),
         ({"target": "/tmp", "type": "ext2", "source": "./run/e"}, "keeps what is written"),
         ({"target": "/bin", "type": "ramfs"}, "measured files would be hidden"),
@@ -223,6 +226,27 @@ def test_a_host_folder_is_seen_only_when_mounted(instance: TestInstance, tmp_pat
     bom.write_text(bom.read_text().replace("etc,", "etc, host,"))
     assert instance.build().status == 0
     assert instance.probe("print(open('/host/x.bundle').read())").out == "seen\n"
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_plain_run_leaves_nothing_that_keeps_the_sandbox_from_starting(
+    instance: TestInstance, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "x.bundle").write_text("seen")
+    bom = instance.folder / "bom.yaml"
+    bom.write_text(bom.read_text().replace("etc,", "etc, host,"))
+    content = json.loads((instance.folder / "Occlum.json").read_text())
+    mount = {"target": "/host", "type": "hostfs", "source": str(shared)}
+    instance.configure(mount=[*content["mount"], mount])
+    assert instance.build().status == 0
+    look = (
+        "import os; r = os.environ.get('OCCLUM_STAND_IN_ROOT', ''); print(os.listdir(r + '/host'))"
+    )
+    plain = {"PATH": path_without(tmp_path / "path", "bwrap")}
+    for environment in (plain, {}, plain, {}):
+        assert instance.probe(look, env=environment).out == "['x.bundle']\n"
 
 
 def test_one_instance_runs_at_a_time_and_sigterm_ends_it(instance: TestInstance) -> None:

@@ -1,8 +1,8 @@
 """Where every file of an image came from.
 
 A file of a package must still be what its wheel's RECORD says, and a file of this host what the
-host has. One that neither explains is a problem: somebody put it there. A compiled module is told by
-its name alone; what it was compiled from is looked at.
+host has. One that neither explains is a problem: somebody put it there. A compiled module is told
+by its name alone; what it was compiled from is looked at.
 """
 
 from __future__ import annotations

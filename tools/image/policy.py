@@ -227,10 +227,10 @@ def _root_mount_problems(mounts: list[Any]) -> list[str]:
         problems.append(
             "mount of '/' must be a unionfs of ./build/mount/__ROOT and ./run/mount/__ROOT"
         )
-    elif not _is_temporary(layers[1]):
+    elif not _is_temporary(layers[1]) or layers[1].get("type") != "sefs":
         problems.append(
-            "mount of '/': layers[1].options.temporary must be true: a layer that stays could "
-            "replace measured files, and every enclave of the same signer can write it"
+            "mount of '/': layers[1] must be a sefs whose options.temporary is true: a layer that "
+            "stays could replace measured files, and every enclave of the same signer can write it"
         )
     return problems
 

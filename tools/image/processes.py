@@ -18,6 +18,7 @@ def output_of(
     purpose: str,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    without: tuple[str, ...] = (),
 ) -> str:
     """Runs a program to its end.
 
@@ -26,6 +27,7 @@ def output_of(
         purpose: what it was for, as it appears in the error.
         env: variables added to this process's own.
         cwd: folder to run it in.
+        without: beginnings of the names of variables that are kept from it.
 
     Returns:
         Its standard output.
@@ -39,7 +41,8 @@ def output_of(
             check=False,
             capture_output=True,
             text=True,
-            env={**os.environ, **(env or {})},
+            env={k: v for k, v in os.environ.items() if not k.startswith(without)}
+            | dict(env or {}),
             cwd=cwd,
         )
     except OSError as error:

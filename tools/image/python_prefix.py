@@ -29,6 +29,9 @@ STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
 
 LOCK = ROOT / "occlum_image" / "requirements.lock"
 
+NOT_PASSED_ON = ("PYTHON", "HATCH_")
+"""Variables of the person who builds that would change what is built, by their beginnings."""
+
 _LAYOUT = "2"
 """Part of every stamp; another number makes every prefix new."""
 
@@ -156,7 +159,8 @@ def _packages_folder(prefix: Path) -> Path:
     """Asks the new interpreter where it looks for packages: distributions differ."""
     code = "import site; print('\\n'.join(site.getsitepackages()))"
     env = {"PYTHONHOME": str(prefix), "PYTHONDONTWRITEBYTECODE": "1"}
-    shown = output_of([prefix / "bin" / "python3", "-c", code], "starting the interpreter", env)
+    argv: list[str | Path] = [prefix / "bin" / "python3", "-c", code]
+    shown = output_of(argv, "starting the interpreter", env, without=NOT_PASSED_ON)
     for line in shown.splitlines():
         if Path(line).is_relative_to(prefix / "lib"):
             return Path(line)
@@ -165,7 +169,8 @@ def _packages_folder(prefix: Path) -> Path:
 
 def _install_packages(packages: Path, wheels: Path) -> None:
     packages.mkdir(parents=True, exist_ok=True)
-    target = ["--no-index", "--no-deps", "--no-compile", "--target", str(packages)]
+    # Isolated: a person's configuration of pip could choose what is installed and where.
+    target = ["--isolated", "--no-index", "--no-deps", "--no-compile", "--target", str(packages)]
     _pip(
         [
             *("install", *target, "--require-hashes", "--find-links", str(wheels)),
@@ -175,7 +180,15 @@ def _install_packages(packages: Path, wheels: Path) -> None:
     )
     own = packages.parent / "own-wheel"
     _pip(
-        ["wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(own), str(ROOT)],
+        [
+            "wheel",
+            "--isolated",
+            "--no-build-isolation",
+            "--no-deps",
+            "--wheel-dir",
+            str(own),
+            str(ROOT),
+        ],
         "building this project's wheel",
     )
     built = [str(path) for path in own.glob("*.whl")]
@@ -193,12 +206,16 @@ def _install_packages(packages: Path, wheels: Path) -> None:
 
 def _pip(arguments: list[str], purpose: str) -> None:
     common = ["--quiet", "--disable-pip-version-check"]
-    output_of([sys.executable, "-m", "pip", *arguments, *common], purpose)
+    output_of([sys.executable, "-m", "pip", *arguments, *common], purpose, without=NOT_PASSED_ON)
 
 
 def _compile_modules(prefix: Path) -> None:
     """Compiles everything for hash-unchecked use: the image keeps no times to compare with."""
-    options = ["-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
+    # Forced, and without writing by itself what it imports meanwhile: that would be compiled with
+    # the time of its source and the place of this prefix, and left as it is. By one process, as what
+    # it compiled before can show in the bytes that follow.
+    options = ["-q", "-f", "-j", "1", "--invalidation-mode", "unchecked-hash"]
     paths = ["-s", str(prefix), "-p", PREFIX, str(prefix / "lib")]
     argv = [str(prefix / "bin" / "python3"), "-m", "compileall", *options, *paths]
-    output_of(argv, "compiling the modules", {"PYTHONHOME": str(prefix)})
+    environment = {"PYTHONHOME": str(prefix), "PYTHONDONTWRITEBYTECODE": "1"}
+    output_of(argv, "compiling the modules", environment, without=NOT_PASSED_ON)

@@ -171,7 +171,9 @@ def test_a_layer_that_stays_is_refused(
     if options is not None:
         layer["options"] = options
     found = problems(configuration, instance)
-    assert any("layers[1].options.temporary must be true" in problem for problem in found), found
+    assert any(
+        "layers[1] must be a sefs whose options.temporary is true" in problem for problem in found
+    ), found
 
 
 def test_all_problems_are_listed_at_once(configuration: dict[str, Any], instance: Path) -> None:
