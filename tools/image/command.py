@@ -42,25 +42,7 @@ def parser() -> argparse.ArgumentParser:
         description="Builds the enclave image into an Occlum instance.",
     )
     add = found.add_argument
-    add(
-        "--bundle",
-        type=Path,
-        action=_Once,
-        metavar="BUNDLE",
-        help="bundle to serve; it is copied to the instance's host/bundles and stays outside",
-    )
-    add(
-        "--bundle-folder",
-        type=Path,
-        metavar="DIR",
-        help="a folder of bundles on the host instead, seen where it is",
-    )
-    add(
-        "--bundle-in-image",
-        action="store_true",
-        help="pack and measure --bundle with the image; Occlum then reads it at 10 to 20 MB/s, so "
-        "only for models that stay in memory",
-    )
+    _add_bundles(add)
     add(
         "--insecure-key-folder",
         type=Path,
@@ -117,6 +99,28 @@ def parser() -> argparse.ArgumentParser:
         help="instance (build/image)",
     )
     return found
+
+
+def _add_bundles(add: Callable[..., object]) -> None:
+    add(
+        "--bundle",
+        type=Path,
+        action=_Once,
+        metavar="BUNDLE",
+        help="bundle to serve; it is copied to the instance's host/bundles and stays outside",
+    )
+    add(
+        "--bundle-folder",
+        type=Path,
+        metavar="DIR",
+        help="a folder of bundles on the host instead, seen where it is",
+    )
+    add(
+        "--bundle-in-image",
+        action="store_true",
+        help="pack and measure --bundle with the image; Occlum then reads it at 10 to 20 MB/s, so "
+        "only for models that stay in memory",
+    )
 
 
 def _add_identity(add: Callable[..., object]) -> None:

@@ -212,8 +212,8 @@ def _pip(arguments: list[str], purpose: str) -> None:
 def _compile_modules(prefix: Path) -> None:
     """Compiles everything for hash-unchecked use: the image keeps no times to compare with."""
     # Forced, and without writing by itself what it imports meanwhile: that would be compiled with
-    # the time of its source and the place of this prefix, and left as it is. By one process, as what
-    # it compiled before can show in the bytes that follow.
+    # the time of its source and the place of this prefix, and left as it is. By one process, as
+    # what it compiled before can show in the bytes that follow.
     options = ["-q", "-f", "-j", "1", "--invalidation-mode", "unchecked-hash"]
     paths = ["-s", str(prefix), "-p", PREFIX, str(prefix / "lib")]
     argv = [str(prefix / "bin" / "python3"), "-m", "compileall", *options, *paths]
