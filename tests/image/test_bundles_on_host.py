@@ -64,8 +64,13 @@ class Appliance:
 
 
 @pytest.fixture(scope="module")
-def built_appliance(tmp_path_factory: pytest.TempPathFactory, sign_key: Path) -> Appliance:
-    return Appliance(tmp_path_factory.mktemp("appliance"), sign_key)
+def built_appliance(
+    tmp_path_factory: pytest.TempPathFactory, sign_key: Path
+) -> Iterator[Appliance]:
+    built = Appliance(tmp_path_factory.mktemp("appliance"), sign_key)
+    yield built
+    # An image and its packed copy are half a gigabyte.
+    shutil.rmtree(built.instance)
 
 
 @pytest.fixture
@@ -95,17 +100,16 @@ def test_a_moved_instance_serves_its_bundle(appliance: Appliance, tmp_path: Path
     assert f"on the host, in {appliance.bundles}" in appliance.said
     place = tmp_path / "elsewhere" / "renamed"
     place.parent.mkdir()
-    shutil.copytree(appliance.instance, place, symlinks=True)
-    # Nothing of the place where it was built is needed any more.
-    aside = appliance.instance.rename(appliance.instance.with_name("aside"))
     source = appliance.folder / "mine.bundle"
     hidden = source.rename(source.with_name("hidden"))
+    # Nothing of the place where it was built is there any more.
+    appliance.instance.rename(place)
     try:
         with running(place, tmp_path / "log") as client:
             answer = client.classify("digits", PICTURE.read_bytes(), top_k=1)
             assert len(answer.labels) == 1
     finally:
-        aside.rename(appliance.instance)
+        place.rename(appliance.instance)
         hidden.rename(source)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,7 +64,7 @@ BUILDERS = (
 
 
 @pytest.fixture(scope="module")
-def instances(tmp_path_factory: pytest.TempPathFactory, sign_key: Path) -> list[Path]:
+def instances(tmp_path_factory: pytest.TempPathFactory, sign_key: Path) -> Iterator[list[Path]]:
     """One instance of each builder: own Python prefix, own encryption of the model, own keys."""
     fetch_wheels(BUILD / "wheels", print)
     shared = tmp_path_factory.mktemp("shared")
@@ -95,7 +96,9 @@ def instances(tmp_path_factory: pytest.TempPathFactory, sign_key: Path) -> list[
         )
         assert done.returncode == 0, done.stderr
         built.append(place / "image")
-    return built
+    yield built
+    # With the prefixes they are one and a half gigabytes.
+    shutil.rmtree(shared)
 
 
 def listed(instance: Path) -> dict[str, tuple[str, ...]]:
