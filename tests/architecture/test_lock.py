@@ -43,6 +43,28 @@ def test_an_unknown_option_installs_nothing(options: list[str]) -> None:
     assert f"got '{options[-1]}'" in ended.stderr
 
 
+def test_what_resolves_the_locks_is_locked_itself() -> None:
+    locked = dict(LOCKED.findall((ROOT / "ci" / "lock-tools.lock").read_text(encoding="utf-8")))
+    lines = (ROOT / "ci" / "lock-tools.in").read_text(encoding="utf-8").splitlines()
+    wanted = dict(line.split("==") for line in lines if not line.startswith("#"))
+    assert {name: locked[name] for name in wanted} == wanted
+    backend = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["build-system"]
+    assert backend["requires"] == [f"hatchling=={wanted['hatchling']}"]
+
+
+def test_scripts_install_nothing_that_has_no_hash() -> None:
+    scripts = [ROOT / ".ci" / "run", ROOT / "Makefile", ROOT / "occlum_image" / "Dockerfile"]
+    scripts += [*(ROOT / "ci").glob("*.sh"), *(ROOT / "occlum_image").glob("*.sh")]
+    installing = [
+        (path.name, line)
+        for path in scripts
+        for line in path.read_text(encoding="utf-8").replace("\\\n", " ").splitlines()
+        if re.search(r"\bpip\S*\s.*\binstall\b", line)
+    ]
+    assert {name for name, _ in installing} == {"setup.sh", "lock.sh"}
+    assert all("--require-hashes" in line for _, line in installing), installing
+
+
 def test_locks_agree() -> None:
     """Installing one after the other changes no version."""
     host, extras = (

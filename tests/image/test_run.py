@@ -92,18 +92,105 @@ def test_too_many_threads_end_the_app(instance: TestInstance) -> None:
     assert "0x1003 Out of TCS" in beyond.err
 
 
+PLANT = """
+import os
+for path, text in {plans!r}.items():
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    open(path, 'a').write(text)
+os.makedirs('/etc/closed')
+os.chmod('/etc/closed', 0)
+os.remove('/etc/hostname') if os.path.exists('/etc/hostname') else None
+print('planted')
+"""
+PLANTED = {
+    "/bin/probe": "# changed",
+    "/etc/cloister/config.json": "{}",
+    "/opt/python-occlum/lib/python3.11/sitecustomize.py": "print('mine now')",
+    "/tmp/note": "x",
+    "/run/insecure-keys/digits.key": "x",
+}
+
+
 @pytest.mark.usefixtures("sandbox")
-def test_the_layer_keeps_until_the_next_build(instance: TestInstance) -> None:
+def test_nothing_that_a_run_plants_is_there_in_the_next(instance: TestInstance) -> None:
+    """Another enclave of the signer, or an older one, writes where measured files lie."""
+    look = (
+        "import os; print('changed' in open('/bin/probe').read(), "
+        f"[p for p in {sorted(PLANTED)!r} if p != '/bin/probe' and os.path.exists(p)], "
+        "os.path.exists('/etc/closed'))"
+    )
     assert instance.build().status == 0
-    write = "open('/etc/note', 'w').write('x'); open('/bin/probe', 'a').write('# changed')"
-    look = "import os; print(os.path.exists('/etc/note'), 'changed' in open('/bin/probe').read())"
-    assert instance.probe(write).status == 0
-    assert instance.probe(look).out.split() == ["True", "True"]
+    for _ in range(2):
+        assert instance.probe(PLANT.format(plans=PLANTED)).out == "planted\n"
+        assert instance.probe(look).out == "False [] False\n"
     packed = instance.folder / "build" / "mount" / "__ROOT"
-    assert not (packed / "etc" / "note").exists()
     assert "changed" not in (packed / "bin" / "probe").read_text()
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_layer_that_the_host_fills_before_the_start_is_not_used(instance: TestInstance) -> None:
     assert instance.build().status == 0
-    assert instance.probe(look).out.split() == ["False", "False"]
+    planted = instance.folder / "run" / "mount" / "__ROOT" / "bin" / "probe"
+    planted.parent.mkdir(parents=True)
+    planted.write_text("#!/opt/python-occlum/bin/python3\nprint('mine now')\n")
+    planted.chmod(0o755)
+    assert instance.probe("print('ran')").out == "ran\n"
+
+
+def test_a_copy_of_the_image_is_as_fresh_as_an_overlay(
+    tmp_path: Path, prefix: Path, sign_key: Path
+) -> None:
+    # A comma can't be written into the options of an overlay.
+    instance = make_instance(tmp_path / "a,b", prefix, sign_key)
+    assert instance.build().status == 0
+    path = path_without(tmp_path / "path", "bwrap")
+    write = (
+        "import os; root = os.environ['OCCLUM_STAND_IN_ROOT']; "
+        "open(root + '/etc/note', 'w').write('x')"
+    )
+    look = "import os; print(os.path.exists(os.environ['OCCLUM_STAND_IN_ROOT'] + '/etc/note'))"
+    assert instance.probe(write, env={"PATH": path}).status == 0
+    assert instance.probe(look, env={"PATH": path}).out == "False\n"
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_places_in_memory_leave_nothing_on_the_disk(instance: TestInstance) -> None:
+    assert instance.build().status == 0
+    write = "import pathlib; [pathlib.Path(p).write_text('secret') for p in ('/tmp/k', '/run/k')]"
+    assert instance.probe(write).status == 0
+    layer = instance.folder / "run"
+    assert not [p for p in layer.rglob("k") if p.is_file()]
+
+
+@pytest.mark.parametrize(
+    ("mount", "reason"),
+    [
+        (
+            {"target": "/", "options": {}},
+            "layers[1] must be a sefs whose options.temporary is true",
+        ),
+        ({"target": "/", "options": {"temporary": False}}, "options.temporary is true"),
+        ({"target": "/", "options": {"temporary": "true"}}, "options.temporary is true"),
+        ({"target": "/tmp", "type": "sefs", "source": "./run/tmp"}, "nothing written may stay"),
+        ({"target": "/tmp", "type": "ext2", "source": "./run/e"}, "keeps what is written"),
+        ({"target": "/bin", "type": "ramfs"}, "measured files would be hidden"),
+        ({"target": "/opt/python-occlum", "type": "ramfs"}, "measured files would be hidden"),
+        ({"target": "/run/../bin", "type": "ramfs"}, "without '..'"),
+    ],
+)
+def test_an_image_whose_files_could_be_replaced_is_not_built(
+    instance: TestInstance, mount: dict[str, object], reason: str
+) -> None:
+    mounts = json.loads((instance.folder / "Occlum.json").read_text())["mount"]
+    if mount["target"] == "/":
+        mounts[0]["options"]["layers"][1]["options"] = mount["options"]
+    else:
+        mounts = [m for m in mounts if m["target"] != mount["target"]] + [mount]
+    instance.configure(mount=mounts)
+    done = instance.build()
+    assert done.status == 1
+    assert reason in done.err
+    assert not (instance.folder / "build").exists()
 
 
 def test_an_altered_image_does_not_start(instance: TestInstance) -> None:
@@ -139,6 +226,27 @@ def test_a_host_folder_is_seen_only_when_mounted(instance: TestInstance, tmp_pat
     bom.write_text(bom.read_text().replace("etc,", "etc, host,"))
     assert instance.build().status == 0
     assert instance.probe("print(open('/host/x.bundle').read())").out == "seen\n"
+
+
+@pytest.mark.usefixtures("sandbox")
+def test_a_plain_run_leaves_nothing_that_keeps_the_sandbox_from_starting(
+    instance: TestInstance, tmp_path: Path
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "x.bundle").write_text("seen")
+    bom = instance.folder / "bom.yaml"
+    bom.write_text(bom.read_text().replace("etc,", "etc, host,"))
+    content = json.loads((instance.folder / "Occlum.json").read_text())
+    mount = {"target": "/host", "type": "hostfs", "source": str(shared)}
+    instance.configure(mount=[*content["mount"], mount])
+    assert instance.build().status == 0
+    look = (
+        "import os; r = os.environ.get('OCCLUM_STAND_IN_ROOT', ''); print(os.listdir(r + '/host'))"
+    )
+    plain = {"PATH": path_without(tmp_path / "path", "bwrap")}
+    for environment in (plain, {}, plain, {}):
+        assert instance.probe(look, env=environment).out == "['x.bundle']\n"
 
 
 def test_one_instance_runs_at_a_time_and_sigterm_ends_it(instance: TestInstance) -> None:

@@ -3,37 +3,21 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from app.access.policy import read_policy
 from app.config import DEFAULT_MAX_BATCH, DEFAULT_MAX_DELAY_US, MAX_THREADS, TLS_LIBRARIES
 from app.limits import MAX_BATCH, MAX_DELAY_US
 from tools.command_line import DONE, run
 from tools.errors import ImageBuildError
-from tools.image.instance import STATUS_FILE, Instance
-from tools.image.packing import build_instance, checked_configuration
-from tools.image.processes import output_of
-from tools.image.python_prefix import stage_python
+from tools.image.building import BUILD, build, real_occlum
+from tools.image.identity import DEFAULT_PRODUCT_ID, FAMILY_BITS, MAX_NUMBER, Identity
 from tools.image.request import BuildRequest
-from tools.image.rootfs_checks import glibc_problems
-from tools.image.signing import ensure_signing_key
-from tools.image.staging import sizes_for, stage_rootfs, write_instance_files
-from tools.launcher import ROOT
 from tools.sizes import parse_size
 
-STAND_IN = ROOT / "tools" / "occlum"
-BUILD = ROOT / "build"
-PYTHON_VARIABLE = "CLOISTER_PYTHON"
-"""Names, for bom.yaml, the folder that holds python-occlum."""
-
 DEFAULT_WORKERS = 4
-
-TEMPLATES = "/opt/occlum/etc/template"
-"""Where Occlum keeps the bom files that others include."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,8 +48,7 @@ def parser() -> argparse.ArgumentParser:
         description="Builds the enclave image into an Occlum instance.",
     )
     add = found.add_argument
-    add("--bundle", type=Path, action=_Once, metavar="BUNDLE", help="bundle to put into the image")
-    add("--bundle-folder", type=Path, metavar="DIR", help="host folder of bundles, seen at /host")
+    _add_bundles(add)
     add(
         "--insecure-key-folder",
         type=Path,
@@ -109,6 +92,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="NAME",
         help="name or address that clients use; may be repeated (localhost, 127.0.0.1)",
     )
+    _add_identity(add)
     _add_work(add)
     add("--budget", type=parse_size, default=0, metavar="SIZE", help="at least this much, as 85MiB")
     add(
@@ -120,6 +104,52 @@ def parser() -> argparse.ArgumentParser:
         help="instance (build/image)",
     )
     return found
+
+
+def _add_bundles(add: Callable[..., object]) -> None:
+    add(
+        "--bundle",
+        type=Path,
+        action=_Once,
+        metavar="BUNDLE",
+        help="bundle to serve; it is copied to the instance's host/bundles and stays outside",
+    )
+    add(
+        "--bundle-folder",
+        type=Path,
+        metavar="DIR",
+        help="a folder of bundles on the host instead, seen where it is",
+    )
+    add(
+        "--bundle-in-image",
+        action="store_true",
+        help="pack and measure --bundle with the image; Occlum then reads it at 10 to 20 MB/s, so "
+        "only for models that stay in memory",
+    )
+
+
+def _add_identity(add: Callable[..., object]) -> None:
+    add(
+        "--product-id",
+        type=_identity_number,
+        metavar="N",
+        help="the product that a quote names (ISVPRODID), one for each purpose of a signing key "
+        f"(default {DEFAULT_PRODUCT_ID}; --production asks for it)",
+    )
+    add(
+        "--security-version",
+        type=_identity_number,
+        metavar="N",
+        help="the security version that a quote names (ISVSVN), at least this source's; raise it "
+        "with every fix after which older images must not be trusted",
+    )
+    add(
+        "--family-id",
+        type=_family,
+        metavar="HEX",
+        help="the family that a quote names (ISVFAMILYID), 1 to 32 hexadecimal digits; turns KSS "
+        "on",
+    )
 
 
 def _add_work(add: Callable[..., object]) -> None:
@@ -180,6 +210,19 @@ def _number(text: str, least: int, most: int) -> int:
     return int(text)
 
 
+def _identity_number(text: str) -> int:
+    return _number(text, 1, MAX_NUMBER)
+
+
+def _family(text: str) -> int:
+    digits = text.removeprefix("0x")
+    if not re.fullmatch(rf"[0-9a-fA-F]{{1,{FAMILY_BITS // 4}}}", digits):
+        raise argparse.ArgumentTypeError(
+            f"must be 1 to {FAMILY_BITS // 4} hexadecimal digits, not {text!r}"
+        )
+    return int(digits, 16)
+
+
 def _count(text: str) -> int:
     return _number(text, 1, MAX_THREADS)
 
@@ -220,6 +263,8 @@ def request_of(arguments: argparse.Namespace) -> BuildRequest:
         max_batch=arguments.max_batch,
         max_delay_us=arguments.max_delay_us,
         tensor_batch=tuple(arguments.tensor_batch or ()),
+        bundle_in_image=arguments.bundle_in_image,
+        identity=Identity(arguments.product_id, arguments.security_version, arguments.family_id),
     )
     if problems := request.problems():
         raise ImageBuildError("arguments", problems)
@@ -229,90 +274,6 @@ def request_of(arguments: argparse.Namespace) -> BuildRequest:
 def enough_workers(max_batch: int | None) -> int:
     """Gives how many workers fill a batch: a tenant alone never has all of them."""
     return min(MAX_THREADS, max(DEFAULT_WORKERS, (max_batch or 0) + 1))
-
-
-def real_occlum() -> Path | None:
-    """Occlum's own command if it is on PATH, not this project's stand-in."""
-    found = shutil.which("occlum")
-    if found is None or Path(found).resolve() == STAND_IN.resolve():
-        return None
-    return Path(found)
-
-
-def build(request: BuildRequest) -> None:
-    """Builds the image.
-
-    Raises:
-        ImageBuildError: lists every problem of the step that failed.
-    """
-    served = request.served()
-    request.check_served(served)
-    _check_access(request)
-    stage = BUILD / "python"
-    stage_python(stage / "python-occlum", BUILD / "wheels", _say)
-    os.environ[PYTHON_VARIABLE] = str(stage)
-    if ensure_signing_key(request.sign_key):
-        _say(f"made a new signing key: {request.sign_key}")
-    occlum = real_occlum()
-    instance = _instance(request.output, occlum)
-    _say("staging configuration and bundles")
-    stage_rootfs(request, served, instance.folder / "stage")
-    write_instance_files(request, instance, sizes_for(request, served))
-    if occlum is None:
-        _build_with_stand_in(request, instance)
-    else:
-        _build_with_occlum(request, instance, occlum)
-    _say(f"built {instance.folder}; run it there with: occlum run /bin/app")
-
-
-def _say(line: str) -> None:
-    print(f"build.sh: {line}", flush=True)
-
-
-def _check_access(request: BuildRequest) -> None:
-    """Finds out now what would keep the app from starting, or from serving anything."""
-    if request.access_policy is not None:
-        read_policy(request.access_policy)
-    elif not request.insecure_open_access:
-        _say("note: no --access-policy, so only health will be served")
-
-
-def _instance(folder: Path, occlum: Path | None) -> Instance:
-    if not (folder / STATUS_FILE).is_file():
-        output_of([occlum or STAND_IN, "new", folder], "occlum new")
-    return Instance.at(folder)
-
-
-def _build_with_stand_in(request: BuildRequest, instance: Instance) -> None:
-    _say(f"occlum build (stand-in, {request.mode}): root file system, checks, packing")
-    mounts = frozenset(request.host_folders())
-    with instance.claimed():
-        notes = build_instance(
-            instance, request.sign_key, request.mode, mounts, request.model_keys()
-        )
-    for note in [*notes, *glibc_problems(instance.image)]:
-        _say(f"note: {note}")
-
-
-def _build_with_occlum(request: BuildRequest, instance: Instance, occlum: Path) -> None:
-    _say("copy_bom")
-    shutil.rmtree(instance.image, ignore_errors=True)
-    bom = instance.folder / "bom.yaml"
-    copy: list[str | Path] = ["copy_bom", "-f", bom, "--root", instance.image]
-    output_of([*copy, "--include-dir", TEMPLATES], "copy_bom", cwd=instance.folder)
-    _say("checking the root file system")
-    mounts = frozenset(request.host_folders())
-    checked_configuration(instance, host_mounts=mounts, known_keys=request.model_keys())
-    if problems := glibc_problems(instance.image):
-        raise ImageBuildError(str(instance.image), problems)
-    _say(f"occlum build ({occlum}, {request.mode})")
-    key: list[str | Path] = ["--sign-key", request.sign_key.resolve()]
-    argv = [occlum, "build", *key, "--sgx-mode", request.mode]
-    output_of(argv, "occlum build", cwd=instance.folder)
-    # Occlum reports some wrong configurations with status 0 and an empty file.
-    enclave = instance.build / "Enclave.xml"
-    if not enclave.is_file() or enclave.stat().st_size == 0:
-        raise ImageBuildError("occlum build", [f"{enclave} is missing or empty; see its output"])
 
 
 if __name__ == "__main__":

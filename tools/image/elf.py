@@ -14,6 +14,11 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 from elftools.elf.segments import InterpSegment
 
 ELF_MAGIC = b"\x7fELF"
+DT_RPATH = 15
+"""Tag of a run path that the loader follows before LD_LIBRARY_PATH."""
+
+DYNAMIC_ENTRY_BYTES = 16
+"""A tag and a value, eight bytes each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,20 +102,35 @@ def _parse_glibc(auxiliary: Any) -> tuple[int, ...]:
     return tuple(int(part) for part in parts)
 
 
-def run_path_spot(path: Path) -> tuple[int, int] | None:
-    """Where a file's DT_RUNPATH or DT_RPATH text stands: offset and length in bytes.
+@dataclass(frozen=True, slots=True)
+class RunPathSpot:
+    """Where a file says its run path, as offsets into the file in bytes.
 
-    Returns:
-        None when the file has neither.
+    Attributes:
+        tag_offset: of the eight bytes that say DT_RUNPATH or DT_RPATH.
+        text_offset: of the text.
+        length: of the text.
     """
+
+    tag_offset: int
+    text_offset: int
+    length: int
+
+
+def run_path_spot(path: Path) -> RunPathSpot | None:
+    """Finds a 64-bit file's DT_RUNPATH or DT_RPATH; None when it has neither."""
     with path.open("rb") as file:
         elf = ELFFile(file)
         for section in elf.iter_sections():
             if not isinstance(section, DynamicSection):
                 continue
             strings: Any = elf.get_section(section["sh_link"])
-            for tag in section.iter_tags():
+            for index, tag in enumerate(section.iter_tags()):
                 if tag.entry.d_tag in ("DT_RUNPATH", "DT_RPATH"):
                     text = strings.get_string(tag.entry.d_val)
-                    return strings["sh_offset"] + tag.entry.d_val, len(text.encode())
+                    return RunPathSpot(
+                        tag_offset=section["sh_offset"] + index * DYNAMIC_ENTRY_BYTES,
+                        text_offset=strings["sh_offset"] + tag.entry.d_val,
+                        length=len(text.encode()),
+                    )
     return None

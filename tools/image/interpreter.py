@@ -13,11 +13,16 @@ import sysconfig
 from pathlib import Path
 
 from tools.errors import ImageBuildError
-from tools.image.elf import ElfFacts, read_elf, run_path_spot
+from tools.image.elf import DT_RPATH, ElfFacts, read_elf, run_path_spot
 from tools.image.processes import output_of
 
 RUN_PATH = "$ORIGIN/../lib"
-"""Where `bin/python3` looks for libpython: beside itself, wherever the prefix stands."""
+"""Where `bin/python3` looks for libpython: beside itself, wherever the prefix stands.
+
+Written as DT_RPATH, which the loader follows before LD_LIBRARY_PATH, and not as DT_RUNPATH, which
+it follows after it: copy_bom asks the loader with LD_LIBRARY_PATH set, and would put the
+distribution's libpython into the image beside this one.
+"""
 
 LAUNCHER_SOURCE = """\
 int Py_BytesMain(int argc, char **argv);
@@ -32,6 +37,27 @@ def base_interpreter() -> Path:
     return Path(getattr(sys, "_base_executable", sys.executable)).resolve()
 
 
+def require_release(version: tuple[int, int, int, str, int]) -> None:
+    """Refuses an alpha, a beta or a release candidate: none gets security fixes.
+
+    Args:
+        version: as `sys.version_info` has it.
+
+    Raises:
+        ImageBuildError: it isn't a final release.
+    """
+    major, minor, micro, level, serial = version
+    if level == "final":
+        return
+    raise ImageBuildError(
+        SOURCE,
+        [
+            f"{major}.{minor}.{micro} {level} {serial} is a pre-release, which gets no "
+            "security fixes; set up .venv with a final release: make setup PYTHON=…"
+        ],
+    )
+
+
 def install_interpreter(prefix: Path, base: Path | None = None) -> None:
     """Puts `bin/python3`, and libpython where there is one, into a prefix.
 
@@ -40,8 +66,10 @@ def install_interpreter(prefix: Path, base: Path | None = None) -> None:
         base: interpreter to start from; the one behind the virtual environment by default.
 
     Raises:
-        ImageBuildError: it isn't position independent and no launcher can be compiled.
+        ImageBuildError: it is a pre-release, or it isn't position independent and no launcher can
+            be compiled.
     """
+    require_release(sys.version_info)
     base = base or base_interpreter()
     facts = read_elf(base)
     if facts is None:
@@ -65,7 +93,7 @@ def _copy_libpython(base: Path, facts: ElfFacts, folder: Path) -> Path | None:
     if name is None:
         return None
     places = [Path(place.replace("$ORIGIN", str(base.parent))) for place in facts.run_path]
-    for place in [*places, *_library_folders(base)]:
+    for place in [*places, *library_folders(base)]:
         if (place / name).is_file():
             return Path(shutil.copyfile(place / name, folder / name))
     raise ImageBuildError(SOURCE, [f"{base} needs {name}, which isn't in {places}"])
@@ -73,7 +101,7 @@ def _copy_libpython(base: Path, facts: ElfFacts, folder: Path) -> Path | None:
 
 def _find_libpython(base: Path, folder: Path) -> Path:
     name = f"libpython{sys.version_info.major}.{sys.version_info.minor}.so.1.0"
-    for place in _library_folders(base):
+    for place in library_folders(base):
         if (place / name).is_file():
             return Path(shutil.copyfile(place / name, folder / name))
     raise ImageBuildError(
@@ -86,7 +114,7 @@ def _find_libpython(base: Path, folder: Path) -> Path:
     )
 
 
-def _library_folders(base: Path) -> list[Path]:
+def library_folders(base: Path) -> list[Path]:
     """Where libpython may be: first beside the interpreter, so that both are of one build."""
     beside = base.parent.parent / "lib"
     triplet = "x86_64-linux-gnu"
@@ -96,7 +124,7 @@ def _library_folders(base: Path) -> list[Path]:
 
 def _has_room_for_run_path(path: Path) -> bool:
     spot = run_path_spot(path)
-    return spot is not None and spot[1] >= len(RUN_PATH)
+    return spot is not None and spot.length >= len(RUN_PATH)
 
 
 def _write_run_path(path: Path) -> None:
@@ -104,10 +132,11 @@ def _write_run_path(path: Path) -> None:
     spot = run_path_spot(path)
     if spot is None:
         raise ImageBuildError(SOURCE, [f"{path} has no run path to overwrite"])
-    offset, length = spot
     with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(RUN_PATH.encode().ljust(length, b"\0"))
+        file.seek(spot.text_offset)
+        file.write(RUN_PATH.encode().ljust(spot.length, b"\0"))
+        file.seek(spot.tag_offset)
+        file.write(DT_RPATH.to_bytes(8, "little"))
 
 
 def _compile_launcher(target: Path, library: Path) -> None:
@@ -120,7 +149,7 @@ def _compile_launcher(target: Path, library: Path) -> None:
     # The launcher is linked to the library by its file name, which must be its soname.
     source = target.with_name("launcher.c")
     source.write_text(LAUNCHER_SOURCE)
-    flags = ["-O2", "-fPIE", "-pie", f"-Wl,-rpath,{RUN_PATH}", "-Wl,--enable-new-dtags"]
+    flags = ["-O2", "-fPIE", "-pie", f"-Wl,-rpath,{RUN_PATH}", "-Wl,--disable-new-dtags"]
     try:
         output_of([compiler, *flags, "-o", target, source, library], "compiling the launcher")
     finally:

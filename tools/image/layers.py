@@ -1,4 +1,7 @@
-"""The writable layer over the packed root file system, and what the start writes into it."""
+"""The writable layer over the packed root file system, and what the start writes into it.
+
+The layer is temporary, as `Occlum.json` says: every start finds the image as it was built.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from tools.errors import ImageBuildError
 from tools.image.instance import Instance
 from tools.image.processes import succeeds
 
@@ -36,22 +40,35 @@ def overlay_works(instance: Instance) -> bool:
             folder.mkdir()
         options = overlay_options(*folders[:3])
         works = succeeds([*NAMESPACE, "sh", "-c", OVERLAY_SCRIPT, "sh", options, folders[3]])
-        # The kernel makes a folder without permissions in the work folder.
-        for parent, names, _ in os.walk(folders[2]):
-            for inner in names:
-                (Path(parent) / inner).chmod(0o700)
+        _remove(folders[2])
         return works
 
 
-def prepare_copy(instance: Instance) -> Path:
-    """A whole copy of the root file system where there is no overlay; kept until the next build."""
-    if not instance.layer.is_dir():
-        draft = instance.layer.with_name("__ROOT.partial")
-        shutil.rmtree(draft, ignore_errors=True)
-        draft.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(instance.rootfs, draft, symlinks=True)
-        draft.rename(instance.layer)
+def fresh_layer(instance: Instance) -> Path:
+    """Empties the writable layer, so that nothing which an earlier run wrote is there."""
+    _remove(instance.layer)
+    instance.layer.mkdir(parents=True)
     return instance.layer
+
+
+def fresh_copy(instance: Instance) -> Path:
+    """Makes a whole copy of the root file system, where there is no overlay."""
+    _remove(instance.layer)
+    shutil.copytree(instance.rootfs, instance.layer, symlinks=True)
+    return instance.layer
+
+
+def _remove(folder: Path) -> None:
+    if not folder.is_dir():
+        return
+    # A program of the image may have left folders that can't be entered, and the kernel leaves one
+    # in an overlay's work folder.
+    folder.chmod(0o700)
+    for parent, names, _ in os.walk(folder):
+        for path in (Path(parent) / name for name in names):
+            if not path.is_symlink():
+                path.chmod(0o700)
+    shutil.rmtree(folder)
 
 
 def write_host_files(instance: Instance, layer: Path) -> None:
@@ -67,9 +84,26 @@ def write_host_files(instance: Instance, layer: Path) -> None:
 
 
 def host_mounts(configuration: Mapping[str, Any], instance: Instance) -> list[tuple[Path, str]]:
-    """Host folders of a checked configuration with their place in the image."""
-    return [
+    """Host folders of a checked configuration with their place in the image.
+
+    Raises:
+        ImageBuildError: one of them isn't there any more.
+    """
+    folders = [
         ((instance.folder / mount["source"]).resolve(), mount["target"])
         for mount in configuration["mount"]
         if mount["type"] == "hostfs"
     ]
+    missing = [
+        f"the host folder {folder}, seen at {place}, doesn't exist; put it back or build again"
+        for folder, place in folders
+        if not folder.is_dir()
+    ]
+    if missing:
+        raise ImageBuildError(str(instance.folder), missing)
+    return folders
+
+
+def memory_mounts(configuration: Mapping[str, Any]) -> list[str]:
+    """Places of a checked configuration that lie in memory and end with the run."""
+    return [mount["target"] for mount in configuration["mount"] if mount["type"] == "ramfs"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,8 @@ def checked_configuration(
     instance: Instance,
     host_mounts: frozenset[str] | None = None,
     known_keys: tuple[bytes, ...] = (),
+    *,
+    further: Callable[[Path], Sequence[str]] = lambda _image: (),
 ) -> dict[str, Any]:
     """Checks Occlum.json and image/ together.
 
@@ -54,6 +56,7 @@ def checked_configuration(
         instance: with image/ made.
         host_mounts: targets of host folders that were asked for; None allows any sensible one.
         known_keys: secret keys that must not be in the image.
+        further: gives more problems of the root file system.
 
     Returns:
         The configuration as it is built in.
@@ -73,6 +76,7 @@ def checked_configuration(
         # Listed above already; the files are still worth checking.
         entry_points, heap = [], 2**63
     problems += rootfs_problems(instance.image, entry_points, heap, known_keys)
+    problems += further(instance.image)
     # A configuration that has other problems may lack what is compared.
     problems = problems or host_mount_problems(configuration, instance.image)
     if problems:
@@ -86,6 +90,8 @@ def build_instance(
     mode: str,
     host_mounts: frozenset[str] | None = None,
     known_keys: tuple[bytes, ...] = (),
+    *,
+    further: Callable[[Path], Sequence[str]] = lambda _image: (),
 ) -> list[str]:
     """Packs an instance; run/ is wiped, as Occlum does.
 
@@ -95,6 +101,7 @@ def build_instance(
         mode: "HW" or "SIM"; only noted and measured.
         host_mounts: as in `checked_configuration`.
         known_keys: as in `checked_configuration`.
+        further: as in `checked_configuration`.
 
     Returns:
         What a person should know about the result.
@@ -104,7 +111,7 @@ def build_instance(
     """
     signer = mr_signer(sign_key)
     make_image(instance)
-    configuration = checked_configuration(instance, host_mounts, known_keys)
+    configuration = checked_configuration(instance, host_mounts, known_keys, further=further)
     draft = instance.folder / "build.partial"
     shutil.rmtree(draft, ignore_errors=True)
     rootfs = draft / "mount" / "__ROOT"

@@ -107,7 +107,7 @@ def configuration_problems(
     problems += _root_mount_problems(mounts)
     for index, mount in enumerate(mounts):
         problems += _mount_problems(mount, f"mount[{index}]", rootfs, instance, host_mounts)
-    return problems
+    return problems + _covering_problems(mounts, rootfs)
 
 
 def _unknown_and_missing(configuration: Mapping[str, Any]) -> list[str]:
@@ -227,6 +227,51 @@ def _root_mount_problems(mounts: list[Any]) -> list[str]:
         problems.append(
             "mount of '/' must be a unionfs of ./build/mount/__ROOT and ./run/mount/__ROOT"
         )
+    elif not _is_temporary(layers[1]) or layers[1].get("type") != "sefs":
+        problems.append(
+            "mount of '/': layers[1] must be a sefs whose options.temporary is true: a layer that "
+            "stays could replace measured files, and every enclave of the same signer can write it"
+        )
+    return problems
+
+
+def _is_temporary(mount: Mapping[str, Any]) -> bool:
+    options = mount.get("options")
+    return isinstance(options, dict) and options.get("temporary") is True
+
+
+def _lasting_problems(mount: Mapping[str, Any], where: str) -> list[str]:
+    """Finds a file system that keeps what an enclave wrote for the next one that mounts it."""
+    kind = mount.get("type")
+    if kind == "sefs" and not _is_temporary(mount):
+        return [f"{where}: a sefs must have options.temporary true: nothing written may stay"]
+    if kind in ("unionfs", "ext2") and mount.get("target") != "/":
+        return [f"{where}: {kind} keeps what is written; use ramfs or a temporary sefs"]
+    return []
+
+
+def _covering_problems(mounts: list[Any], rootfs: Path) -> list[str]:
+    """Finds mounts that hide files of the image, or whose target another mount hides."""
+    problems: list[str] = []
+    places: list[tuple[str, Path]] = []
+    for index, mount in enumerate(mounts):
+        target = mount.get("target") if isinstance(mount, dict) else None
+        if not _is_plain_path(target) or target == "/":
+            continue
+        place = resolve_inside(rootfs, target)
+        if place is None or not place.is_dir():
+            continue
+        if any(place.iterdir()):
+            problems.append(
+                f"mount[{index}]: target {target} isn't empty in the image: measured files "
+                "would be hidden"
+            )
+        problems += [
+            f"mount[{index}]: target {target} lies in the mount of {other}, where it doesn't exist"
+            for other, covered in places
+            if place.is_relative_to(covered)
+        ]
+        places.append((target, place))
     return problems
 
 
@@ -241,6 +286,7 @@ def _mount_problems(
         return [*problems, f"{where}.options must be an object, not {options!r}"]
     problems += [f"{where}.options: unknown key {k}" for k in sorted(set(options) - _OPTION_KEYS)]
     problems += _cache_problems(options, where)
+    problems += _lasting_problems(mount, where)
     if mount.get("type") not in _MOUNT_TYPES:
         problems.append(f"{where}: unknown type {mount.get('type')!r}")
     target = mount.get("target")

@@ -18,6 +18,7 @@ def output_of(
     purpose: str,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    without: tuple[str, ...] = (),
 ) -> str:
     """Runs a program to its end.
 
@@ -26,6 +27,7 @@ def output_of(
         purpose: what it was for, as it appears in the error.
         env: variables added to this process's own.
         cwd: folder to run it in.
+        without: beginnings of the names of variables that are kept from it.
 
     Returns:
         Its standard output.
@@ -39,7 +41,8 @@ def output_of(
             check=False,
             capture_output=True,
             text=True,
-            env={**os.environ, **(env or {})},
+            env={k: v for k, v in os.environ.items() if not k.startswith(without)}
+            | dict(env or {}),
             cwd=cwd,
         )
     except OSError as error:
@@ -48,6 +51,21 @@ def output_of(
         shown = (done.stderr.strip() or done.stdout.strip()).splitlines()[-MAX_SHOWN_LINES:]
         reason = "\n    ".join([f"{argv[0]} failed with status {done.returncode}:", *shown])
         raise ImageBuildError(purpose, [reason])
+    return done.stdout
+
+
+def shown_of(argv: Sequence[str | Path]) -> str:
+    """Runs a program to its end and gives its standard output, whatever its status.
+
+    Raises:
+        ImageBuildError: it couldn't be started.
+    """
+    try:
+        done = subprocess.run(
+            [str(part) for part in argv], check=False, capture_output=True, text=True
+        )
+    except OSError as error:
+        raise ImageBuildError(str(argv[0]), [f"can't be started: {error.strerror}"]) from error
     return done.stdout
 
 

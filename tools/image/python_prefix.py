@@ -7,25 +7,32 @@ build neither needs a network nor much time.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import sys
 import sysconfig
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
 
 from tools.errors import ImageBuildError
 from tools.files import locked, write_file
 from tools.image.interpreter import base_interpreter, install_interpreter
+from tools.image.modes import normalise_modes
 from tools.image.processes import output_of
 from tools.launcher import ROOT
 
 PREFIX = "/opt/python-occlum"
 """Where the prefix stands in the image; compiled modules carry it in their tracebacks."""
 
+STANDARD_LIBRARY = Path(sysconfig.get_path("stdlib"))
+
 LOCK = ROOT / "occlum_image" / "requirements.lock"
 
-_LAYOUT = "1"
+NOT_PASSED_ON = ("PYTHON", "HATCH_")
+"""Variables of the person who builds that would change what is built, by their beginnings."""
+
+_LAYOUT = "2"
 """Part of every stamp; another number makes every prefix new."""
 
 STDLIB_EXCLUDED = (
@@ -45,8 +52,10 @@ PACKAGES_EXCLUDED = (
     *("numpy/distutils", "numpy/f2py", "numpy/typing/tests", "numpy/_pyinstaller"),
     *("onnxruntime/tools", "onnxruntime/transformers", "onnxruntime/quantization"),
     *("onnxruntime/datasets", "bin"),
+    # The C library for other languages: the Python module has all of it inside and never opens it.
+    "onnxruntime/capi/libonnxruntime.so*",
 )
-"""Folders of the installed packages that only serve building and converting models."""
+"""What of the installed packages serves no server, as patterns."""
 
 
 def stage_python(prefix: Path, wheels: Path, say: Callable[[str], None]) -> None:
@@ -69,7 +78,8 @@ def stage_python(prefix: Path, wheels: Path, say: Callable[[str], None]) -> None
 
 def _stage_alone(prefix: Path, wheels: Path, say: Callable[[str], None]) -> None:
     stamp = prefix.with_name(f"{prefix.name}.stamp")
-    wanted = _digest([_LAYOUT, str(base_interpreter()), sys.version], [LOCK, *_own_sources()])
+    files = [LOCK, *_own_sources(), base_interpreter(), *_library_sources()]
+    wanted = _digest([_LAYOUT, sys.version], files)
     if prefix.is_dir() and stamp.is_file() and stamp.read_text() == wanted:
         say(f"python prefix is up to date: {prefix}")
         return
@@ -84,6 +94,7 @@ def _stage_alone(prefix: Path, wheels: Path, say: Callable[[str], None]) -> None
     _install_packages(packages, wheels)
     say("compiling modules")
     _compile_modules(draft)
+    normalise_modes(draft)
     stamp.unlink(missing_ok=True)
     shutil.rmtree(prefix, ignore_errors=True)
     draft.rename(prefix)
@@ -125,20 +136,31 @@ def _own_sources() -> list[Path]:
 
 def copy_standard_library(prefix: Path) -> None:
     """Copies this interpreter's standard library into a prefix, without what serves no server."""
-    source = Path(sysconfig.get_path("stdlib"))
     target = prefix / "lib" / f"python{sys.version_info.major}.{sys.version_info.minor}"
 
     def excluded(_folder: str, names: list[str]) -> set[str]:
-        return {name for name in names if any(fnmatch(name, no) for no in STDLIB_EXCLUDED)}
+        return {name for name in names if _serves_no_server(name)}
 
-    shutil.copytree(source, target, ignore=excluded)
+    shutil.copytree(STANDARD_LIBRARY, target, ignore=excluded)
+
+
+def _library_sources() -> Iterator[Path]:
+    """What `copy_standard_library` copies: a patched library makes a new prefix."""
+    for folder, folders, names in os.walk(STANDARD_LIBRARY):
+        folders[:] = sorted(name for name in folders if not _serves_no_server(name))
+        yield from (Path(folder) / n for n in sorted(names) if not _serves_no_server(n))
+
+
+def _serves_no_server(name: str) -> bool:
+    return any(fnmatch(name, pattern) for pattern in STDLIB_EXCLUDED)
 
 
 def _packages_folder(prefix: Path) -> Path:
     """Asks the new interpreter where it looks for packages: distributions differ."""
     code = "import site; print('\\n'.join(site.getsitepackages()))"
     env = {"PYTHONHOME": str(prefix), "PYTHONDONTWRITEBYTECODE": "1"}
-    shown = output_of([prefix / "bin" / "python3", "-c", code], "starting the interpreter", env)
+    argv: list[str | Path] = [prefix / "bin" / "python3", "-c", code]
+    shown = output_of(argv, "starting the interpreter", env, without=NOT_PASSED_ON)
     for line in shown.splitlines():
         if Path(line).is_relative_to(prefix / "lib"):
             return Path(line)
@@ -147,7 +169,8 @@ def _packages_folder(prefix: Path) -> Path:
 
 def _install_packages(packages: Path, wheels: Path) -> None:
     packages.mkdir(parents=True, exist_ok=True)
-    target = ["--no-index", "--no-deps", "--no-compile", "--target", str(packages)]
+    # Isolated: a person's configuration of pip could choose what is installed and where.
+    target = ["--isolated", "--no-index", "--no-deps", "--no-compile", "--target", str(packages)]
     _pip(
         [
             *("install", *target, "--require-hashes", "--find-links", str(wheels)),
@@ -157,7 +180,15 @@ def _install_packages(packages: Path, wheels: Path) -> None:
     )
     own = packages.parent / "own-wheel"
     _pip(
-        ["wheel", "--no-build-isolation", "--no-deps", "--wheel-dir", str(own), str(ROOT)],
+        [
+            "wheel",
+            "--isolated",
+            "--no-build-isolation",
+            "--no-deps",
+            "--wheel-dir",
+            str(own),
+            str(ROOT),
+        ],
         "building this project's wheel",
     )
     built = [str(path) for path in own.glob("*.whl")]
@@ -166,20 +197,25 @@ def _install_packages(packages: Path, wheels: Path) -> None:
     # pip notes there where on this host the wheel was: no business of the image's.
     for note in packages.glob("*.dist-info/direct_url.json"):
         note.unlink()
-    for name in PACKAGES_EXCLUDED:
-        shutil.rmtree(packages / name, ignore_errors=True)
+    for pattern in PACKAGES_EXCLUDED:
+        for path in packages.glob(pattern):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     for folder in [path for path in packages.rglob("tests") if path.is_dir()]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 def _pip(arguments: list[str], purpose: str) -> None:
     common = ["--quiet", "--disable-pip-version-check"]
-    output_of([sys.executable, "-m", "pip", *arguments, *common], purpose)
+    output_of([sys.executable, "-m", "pip", *arguments, *common], purpose, without=NOT_PASSED_ON)
 
 
 def _compile_modules(prefix: Path) -> None:
     """Compiles everything for hash-unchecked use: the image keeps no times to compare with."""
-    options = ["-q", "-j", "0", "--invalidation-mode", "unchecked-hash"]
+    # Forced, and without writing by itself what it imports meanwhile: that would be compiled with
+    # the time of its source and the place of this prefix, and left as it is. By one process, as
+    # what it compiled before can show in the bytes that follow.
+    options = ["-q", "-f", "-j", "1", "--invalidation-mode", "unchecked-hash"]
     paths = ["-s", str(prefix), "-p", PREFIX, str(prefix / "lib")]
     argv = [str(prefix / "bin" / "python3"), "-m", "compileall", *options, *paths]
-    output_of(argv, "compiling the modules", {"PYTHONHOME": str(prefix)})
+    environment = {"PYTHONHOME": str(prefix), "PYTHONDONTWRITEBYTECODE": "1"}
+    output_of(argv, "compiling the modules", environment, without=NOT_PASSED_ON)

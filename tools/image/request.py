@@ -15,19 +15,30 @@ from app.config import DEFAULT_MAX_BATCH, DEFAULT_MAX_DELAY_US, TLS_LIBRARIES
 from app.errors import BundleError
 from tools.errors import ImageBuildError
 from tools.image.bundle_facts import BundleFacts, read_bundle_facts
+from tools.image.identity import Identity
+from tools.image.policy import read_configuration
+from tools.launcher import ROOT
+
+TEMPLATE = ROOT / "occlum_image" / "Occlum.json"
+"""Occlum.json before a build fills it in."""
 
 BUNDLES = "/opt/cloister/bundles"
 """Where a bundle stands that is part of the image."""
 
-BUNDLE_FOLDER = "/host"
+BUNDLE_FOLDER = "/host/bundles"
 """Where a folder of bundles on the host is seen."""
+
+HOST = "host"
+"""The part of an instance that the host fills and the app sees; not measured."""
 
 ACCESS_POLICY = "/etc/cloister/access.json"
 """Where the access policy stands, measured with the image."""
 
 KEY_FOLDER = "/run/keys"
-INSECURE_KEY_FOLDER = "/run/insecure-keys"
+INSECURE_KEY_FOLDER = "/host/insecure-keys"
 CONFIGURATION = "/etc/cloister/config.json"
+
+_NOT_NAMED = Identity()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,14 +49,20 @@ class ServedBundle:
     place: str
     facts: BundleFacts
 
+    @property
+    def is_in_image(self) -> bool:
+        """Whether it is packed and measured with the image."""
+        return self.place.startswith(f"{BUNDLES}/")
+
 
 @dataclass(frozen=True, slots=True)
 class BuildRequest:
     """Everything that decides what goes into an image.
 
     Attributes:
-        bundle: a bundle that becomes part of the image.
+        bundle: a bundle to serve; it is copied into a folder of the instance that the app sees.
         bundle_folder: a folder on the host that holds bundles; read by the app, not measured.
+        bundle_in_image: makes `bundle` a part of the image instead.
         insecure_key_folder: a folder on the host with model keys; for development.
         owner_public_key: file with the owner's Ed25519 key, 32 bytes as base64 text.
         mode: "HW" or "SIM".
@@ -65,6 +82,7 @@ class BuildRequest:
         max_batch: requests of a model that may run together; None for the app's own choice.
         max_delay_us: how long one may be kept waiting for others to run with.
         tensor_batch: ids of models whose requests may run as rows of one tensor.
+        identity: product, security version and family that a quote will name.
     """
 
     bundle: Path | None
@@ -87,6 +105,8 @@ class BuildRequest:
     max_batch: int | None = None
     max_delay_us: int = DEFAULT_MAX_DELAY_US
     tensor_batch: tuple[str, ...] = ()
+    bundle_in_image: bool = False
+    identity: Identity = _NOT_NAMED
 
     def problems(self) -> list[str]:
         """Every reason not to start."""
@@ -103,6 +123,22 @@ class BuildRequest:
             found.append("name a bundle with --bundle or a folder of them with --bundle-folder")
         elif self.owner_public_key is None:
             found.append("a bundle needs --owner-public-key: the app checks who signed it")
+        if self.bundle_in_image and self.bundle is None:
+            found.append("--bundle-in-image needs --bundle: a folder of bundles stays on the host")
+        if self.bundle is not None and self.bundle_folder is not None and not self.bundle_in_image:
+            found.append(
+                "--bundle and --bundle-folder exclude each other without --bundle-in-image: put "
+                "the bundle into the folder"
+            )
+        own = (self.output / HOST).resolve()
+        for option, path in (
+            ("--bundle-folder", self.bundle_folder),
+            ("--insecure-key-folder", self.insecure_key_folder),
+        ):
+            if path is not None and path.resolve().is_relative_to(own):
+                found.append(f"{option}: {path} lies in {own}, which every build replaces")
+        template = read_configuration(TEMPLATE)
+        found += self.identity.problems(template["metadata"], production=self.production)
         if self.production and self.insecure_key_folder is not None:
             found.append("--production and --insecure-key-folder exclude each other")
         if self.access_policy is not None and self.insecure_open_access:
@@ -121,8 +157,9 @@ class BuildRequest:
 
     def host_folders(self) -> dict[str, Path]:
         """Host folders that the app may see, by their place in the image."""
+        copied = self.bundle is not None and not self.bundle_in_image
         folders = {
-            BUNDLE_FOLDER: self.bundle_folder,
+            BUNDLE_FOLDER: host_side(self.output, BUNDLE_FOLDER) if copied else self.bundle_folder,
             INSECURE_KEY_FOLDER: self.insecure_key_folder,
         }
         return {place: path for place, path in folders.items() if path is not None}
@@ -135,7 +172,8 @@ class BuildRequest:
         """
         found: list[ServedBundle] = []
         if self.bundle is not None:
-            place = f"{BUNDLES}/{_bundle_name(self.bundle)}"
+            parent = BUNDLES if self.bundle_in_image else BUNDLE_FOLDER
+            place = f"{parent}/{_bundle_name(self.bundle)}"
             found.append(ServedBundle(self.bundle, place, read_bundle_facts(self.bundle)))
         for path in sorted(self.bundle_folder.glob("*.bundle")) if self.bundle_folder else ():
             place = f"{BUNDLE_FOLDER}/{path.name}"
@@ -204,7 +242,7 @@ class BuildRequest:
             "production": self.production,
             "listen": {"host": "0.0.0.0", "port": self.port, "names": list(self.names)},  # noqa: S104 - a server in its own box
             "models": self._models(served, owner),
-            **({"bundle_folder": BUNDLE_FOLDER} if self.bundle_folder is not None else {}),
+            **({"bundle_folder": BUNDLE_FOLDER} if BUNDLE_FOLDER in self.host_folders() else {}),
             "host_mounts": sorted(self.host_folders()),
             **keys,
             **access,
@@ -231,9 +269,14 @@ class BuildRequest:
                 },
             )
             entry["minimum_version"] = min(entry["minimum_version"], bundle.facts.version)
-            if bundle.source == self.bundle:
+            if bundle.is_in_image:
                 entry["bundle"] = bundle.place
         return list(found.values())
+
+
+def host_side(instance: Path, place: str) -> Path:
+    """Where an instance keeps what is seen at a place below /host: it moves with the instance."""
+    return instance / HOST / Path(place).name
 
 
 def _bundle_name(path: Path) -> str:

@@ -13,14 +13,16 @@ from tools.image.instance import Instance
 from tools.image.layers import (
     NAMESPACE,
     OVERLAY_SCRIPT,
+    fresh_copy,
+    fresh_layer,
     host_mounts,
+    memory_mounts,
     overlay_options,
     overlay_works,
-    prepare_copy,
     write_host_files,
 )
 from tools.image.occlum_sizes import parse_size
-from tools.image.policy import user_space_bytes
+from tools.image.policy import kernel_heap_bytes, user_space_bytes
 from tools.image.processes import succeeds
 from tools.image.rootfs_checks import interpreter_of
 from tools.image.rootfs_paths import resolve_inside
@@ -101,17 +103,22 @@ def sandboxed_start(
 def _root(instance: Instance) -> tuple[Path, str, str, str]:
     """Where the root is, the shell commands and options that put it there, and a banner line."""
     if not overlay_works(instance):
-        layer = prepare_copy(instance)
+        layer = fresh_copy(instance)
         write_host_files(instance, layer)
         return layer, _CACHE_SCRIPT, "", "root: a copy of the image (no overlay here)"
-    layer = instance.layer
+    layer = fresh_layer(instance)
     work, merged = layer.with_name(".work"), layer.with_name(".merged")
-    for folder in (layer, work, merged):
-        folder.mkdir(parents=True, exist_ok=True)
+    for folder in (work, merged):
+        folder.mkdir(exist_ok=True)
     write_host_files(instance, layer)
     options = overlay_options(instance.rootfs, layer, work)
     script = f"{OVERLAY_SCRIPT}; {_CACHE_SCRIPT}"
-    return merged, script, options, "root: the image, read-only, under a writable layer"
+    return (
+        merged,
+        script,
+        options,
+        "root: the image, read-only, under a layer that is empty at every start",
+    )
 
 
 def _bubblewrap(root: Path, configuration: Mapping[str, Any], instance: Instance) -> list[str]:
@@ -121,6 +128,8 @@ def _bubblewrap(root: Path, configuration: Mapping[str, Any], instance: Instance
     for device in DEVICES:
         arguments += ["--dev-bind", device, device]
     arguments += ["--dir", "/dev/shm", "--symlink", "/proc/self/fd", "/dev/fd"]  # noqa: S108 - theirs
+    for target in memory_mounts(configuration):
+        arguments += ["--size", str(kernel_heap_bytes(configuration)), "--tmpfs", target]
     for source, target in host_mounts(configuration, instance):
         arguments += ["--bind", str(source), target]
     arguments += ["--chdir", "/", "--clearenv"]
@@ -164,7 +173,7 @@ def plain_start(
 
     The program sees the host's root; `OCCLUM_STAND_IN_ROOT` tells it where the image is.
     """
-    root = prepare_copy(instance)
+    root = fresh_copy(instance)
     write_host_files(instance, root)
     for source, target in host_mounts(configuration, instance):
         _link_host_folder(root / target.lstrip("/"), source)

@@ -114,6 +114,38 @@ def test_the_installed_interpreter_starts_and_is_position_independent(tmp_path: 
     assert done.stdout.startswith("Python 3.")
 
 
+def test_another_libpython_on_the_search_path_is_not_taken(tmp_path: Path) -> None:
+    prefix = tmp_path / "python-occlum"
+    install_interpreter(prefix)
+    facts = read_elf(prefix / "bin" / "python3")
+    assert facts is not None
+    foreign = tmp_path / "foreign"
+    foreign.mkdir()
+    for name in facts.needed:
+        if name.startswith("libpython"):
+            (foreign / name).write_bytes(b"not a library")
+    done = subprocess.run(
+        [prefix / "bin" / "python3", "--version"],
+        env={"LD_LIBRARY_PATH": str(foreign)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith("Python 3."), done.stderr
+
+
+@pytest.mark.parametrize(
+    "version", [(3, 11, 0, "candidate", 1), (3, 15, 0, "beta", 2), (3, 15, 0, "alpha", 7)]
+)
+def test_a_pre_release_does_not_enter_an_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: tuple[object, ...]
+) -> None:
+    monkeypatch.setattr("tools.image.interpreter.sys.version_info", version)
+    with pytest.raises(ImageBuildError, match=f"{version[3]} {version[4]} is a pre-release"):
+        install_interpreter(tmp_path / "prefix")
+    assert not (tmp_path / "prefix").exists()
+
+
 def fixed_position_base(folder: Path) -> Path:
     (folder / "usr" / "bin").mkdir(parents=True)
     base = folder / "usr" / "bin" / "python3"
@@ -135,7 +167,7 @@ def test_without_libpython_the_packages_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(interpreter, "_copy_libpython", lambda *_: None)
-    monkeypatch.setattr(interpreter, "_library_folders", lambda _base: [])
+    monkeypatch.setattr(interpreter, "library_folders", lambda _base: [])
     with pytest.raises(ImageBuildError, match="libpython3"):
         install_interpreter(tmp_path / "prefix", fixed_position_base(tmp_path))
 

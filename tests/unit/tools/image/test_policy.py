@@ -31,8 +31,10 @@ def configuration() -> dict[str, Any]:
 
 @pytest.fixture
 def instance(tmp_path: Path) -> Path:
-    for name in ("image/host", "image/tmp", "bundles"):
+    for name in ("image/host", "image/tmp", "image/run", "image/etc", "bundles"):
         (tmp_path / name).mkdir(parents=True)
+    (tmp_path / "image/etc/hosts").touch()
+    (tmp_path / "image/link").symlink_to("run")
     return tmp_path
 
 
@@ -118,10 +120,20 @@ def test_one_problem(
         ({"target": "/tmp", "type": "sefs", "options": {"x": 1}}, "unknown key x"),
         ({"target": "/tmp", "type": "sefs", "options": {"cache_size": "4KB"}}, "at least 192KB"),
         ({"target": "/", "type": "ramfs"}, "occurs twice"),
+        ({"target": "//", "type": "ramfs"}, "measured files would be hidden"),
+        ({"target": "/tmp/", "type": "ramfs"}, "lies in the mount of /tmp"),
+        ({"target": "/run/keys", "type": "hostfs", "source": "bundles"}, "mount of /run"),
+        ({"target": "/link", "type": "hostfs", "source": "bundles"}, "mount of /run"),
+        ({"target": "/etc", "type": "hostfs", "source": "bundles"}, "would be hidden"),
+        ({"target": "/host", "type": "sefs", "source": "./x"}, "nothing written may stay"),
+        ({"target": "/host", "type": "unionfs"}, "keeps what is written"),
+        ({"target": "/host", "type": "ext2"}, "keeps what is written"),
         ("/tmp", "must be an object"),
     ],
 )
 def test_mounts(configuration: dict[str, Any], instance: Path, mount: Any, reason: str) -> None:
+    if isinstance(mount, dict) and mount["target"] == "/run/keys":
+        (instance / "image" / "run" / "keys").mkdir()
     configuration["mount"].append(mount)
     found = problems(configuration, instance)
     assert any(reason in problem for problem in found), found
@@ -145,6 +157,23 @@ def test_the_root_must_be_the_image_under_a_layer(
     found = problems(configuration, instance)
     assert any("must be a unionfs of" in problem for problem in found)
     assert any("layers[1]: unknown key typo" in problem for problem in found)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [None, {}, {"temporary": False}, {"temporary": 1}, {"temporary": "true"}, ["temporary"]],
+)
+def test_a_layer_that_stays_is_refused(
+    configuration: dict[str, Any], instance: Path, options: Any
+) -> None:
+    layer = configuration["mount"][0]["options"]["layers"][1]
+    del layer["options"]
+    if options is not None:
+        layer["options"] = options
+    found = problems(configuration, instance)
+    assert any(
+        "layers[1] must be a sefs whose options.temporary is true" in problem for problem in found
+    ), found
 
 
 def test_all_problems_are_listed_at_once(configuration: dict[str, Any], instance: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,15 +16,23 @@ from app.config import (
     TLS_LIBRARIES,
     read_config,
 )
+from tests import folders
 from tests.policies import POLICY
 from tools.errors import ImageBuildError
+from tools.image.building import where_bundles_lie
 from tools.image.bundle_facts import read_bundle_facts
 from tools.image.command import main, parser, request_of
 from tools.image.host_mounts import host_mount_problems, hostfs_targets
+from tools.image.identity import Identity
 from tools.image.instance import Instance
-from tools.image.policy import read_configuration
-from tools.image.request import CONFIGURATION, BuildRequest
-from tools.image.staging import sizes_for, stage_rootfs, write_instance_files
+from tools.image.policy import internal_configuration, read_configuration
+from tools.image.request import CONFIGURATION, TEMPLATE, BuildRequest
+from tools.image.staging import (
+    host_folders_in_place,
+    sizes_for,
+    stage_rootfs,
+    write_instance_files,
+)
 
 
 def make_bundle(path: Path, **changes: object) -> Path:
@@ -58,13 +67,26 @@ def test_the_app_reads_what_is_staged(request_: BuildRequest, tmp_path: Path) ->
     stage_rootfs(request_, request_.served(), tmp_path / "stage")
     config = read_config(tmp_path / "stage" / "rootfs" / CONFIGURATION.lstrip("/"))
     assert config.budget_bytes == 1 << 20
+    assert config.bundle_folder == Path("/host/bundles")
+    assert list((tmp_path / "stage/rootfs/host/bundles").iterdir()) == []
+
+
+def test_a_bundle_becomes_part_of_the_image_where_that_is_asked_for(
+    request_: BuildRequest, tmp_path: Path
+) -> None:
+    asked = replace(request_, bundle_in_image=True)
+    assert asked.problems() == []
+    stage_rootfs(asked, asked.served(), tmp_path / "stage")
     assert (tmp_path / "stage/rootfs/opt/cloister/bundles/digits.bundle/manifest.json").is_file()
+    config = read_config(tmp_path / "stage" / "rootfs" / CONFIGURATION.lstrip("/"))
+    assert config.models[0].bundle == Path("/opt/cloister/bundles/digits.bundle")
+    assert config.bundle_folder is None
+    assert asked.host_folders() == {}
 
 
 def test_the_version_at_build_time_is_the_oldest_that_is_served(request_: BuildRequest) -> None:
     model = request_.configuration(request_.served())["models"][0]
     assert model["minimum_version"] == 7
-    assert model["bundle"] == "/opt/cloister/bundles/digits.bundle"
 
 
 def test_requests_are_logged_only_where_that_is_asked_for(
@@ -84,18 +106,169 @@ def test_a_bundle_folder_stays_on_the_host(request_: BuildRequest, tmp_path: Pat
     make_bundle(folder / "b.bundle")
     asked = replace(request_, bundle=None, bundle_folder=folder)
     configuration = asked.configuration(asked.served())
-    assert configuration["bundle_folder"] == "/host"
+    assert configuration["bundle_folder"] == "/host/bundles"
     (model,) = configuration["models"]
     assert "bundle" not in model, "both are versions of it, and further ones may come"
     assert configuration["budget_bytes"] == 5 << 20
     stage_rootfs(asked, asked.served(), tmp_path / "stage")
-    assert list((tmp_path / "stage/rootfs/host").iterdir()) == []
-    assert asked.host_folders() == {"/host": folder}
+    assert list((tmp_path / "stage/rootfs/host/bundles").iterdir()) == []
+    assert asked.host_folders() == {"/host/bundles": folder}
 
 
-def test_no_host_folder_unless_one_is_named(request_: BuildRequest) -> None:
-    assert request_.host_folders() == {}
+def test_keys_come_from_no_host_folder_unless_one_is_named(request_: BuildRequest) -> None:
+    assert list(request_.host_folders()) == ["/host/bundles"]
     assert "insecure_key_folder" not in request_.configuration(request_.served())
+
+
+@pytest.fixture
+def instance(request_: BuildRequest) -> Instance:
+    request_.output.mkdir()
+    return Instance(request_.output)
+
+
+def test_the_instance_has_a_writable_copy_of_the_bundle(
+    request_: BuildRequest, instance: Instance
+) -> None:
+    """Occlum opens what it reads from the host for writing."""
+    assert request_.bundle is not None
+    (request_.bundle / "manifest.json").chmod(0o444)
+    with host_folders_in_place(request_, request_.served(), instance):
+        pass
+    copy = instance.folder / "host" / "bundles" / "digits.bundle" / "manifest.json"
+    assert copy.stat().st_mode & 0o200
+    shutil.rmtree(request_.bundle)
+    assert json.loads(copy.read_text())["model"]["id"] == "digits"
+
+
+def test_a_build_that_fails_leaves_the_hosts_folders_as_they_were(
+    request_: BuildRequest, instance: Instance, tmp_path: Path
+) -> None:
+    with host_folders_in_place(request_, request_.served(), instance):
+        pass
+    before = folders.files(instance.folder)
+    other = replace(request_, bundle=make_bundle(tmp_path / "other.bundle"))
+    with (
+        pytest.raises(ImageBuildError, match="no room"),
+        host_folders_in_place(other, other.served(), instance),
+    ):
+        assert (instance.folder / "host" / "bundles" / "other.bundle").is_dir()
+        raise ImageBuildError("occlum build", ["no room"])
+    assert folders.files(instance.folder) == before
+    with host_folders_in_place(other, other.served(), instance):
+        pass
+    assert [path.name for path in (instance.folder / "host/bundles").iterdir()] == ["other.bundle"]
+
+
+def test_a_killed_build_leaves_nothing_to_the_next(
+    request_: BuildRequest, instance: Instance
+) -> None:
+    for name in ("host.partial", "host.former"):
+        (instance.folder / name / "bundles" / "half.bundle").mkdir(parents=True)
+    with host_folders_in_place(request_, request_.served(), instance):
+        pass
+    assert [path.name for path in instance.folder.iterdir()] == ["host"]
+
+
+def test_no_path_of_the_host_is_measured(
+    request_: BuildRequest, instance: Instance, tmp_path: Path
+) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    asked = replace(request_, insecure_key_folder=keys)
+    write_instance_files(asked, instance, sizes_for(asked, asked.served()))
+    measured = internal_configuration(read_configuration(instance.configuration))
+    assert str(tmp_path) not in json.dumps(measured)
+    assert [m["source"] for m in measured["mount"] if m["type"] == "hostfs"] == [
+        "./host/bundles",
+        "./host/insecure-keys",
+    ]
+    stage_rootfs(asked, asked.served(), tmp_path / "stage")
+    for path in (tmp_path / "stage" / "rootfs").rglob("*"):
+        assert path.is_dir() or str(tmp_path) not in path.read_text()
+
+
+@pytest.mark.parametrize("option", ["bundle_folder", "insecure_key_folder"])
+def test_a_folder_that_the_build_replaces_is_not_taken(
+    request_: BuildRequest, instance: Instance, option: str
+) -> None:
+    own = instance.folder / "host" / "bundles"
+    own.mkdir(parents=True)
+    changes: dict[str, object] = {option: own}
+    if option == "bundle_folder":
+        changes["bundle"] = None
+    (problem,) = replace(request_, **changes).problems()  # type: ignore[arg-type]
+    assert "which every build replaces" in problem
+
+
+def test_where_a_bundle_goes_is_said_once(request_: BuildRequest, tmp_path: Path) -> None:
+    (problem,) = replace(request_, bundle_folder=tmp_path).problems()
+    assert "exclude each other without --bundle-in-image" in problem
+    both = replace(request_, bundle_folder=tmp_path, bundle_in_image=True)
+    assert both.problems() == []
+    (problem,) = replace(
+        request_, bundle=None, bundle_folder=tmp_path, bundle_in_image=True
+    ).problems()
+    assert "--bundle-in-image needs --bundle" in problem
+
+
+def test_what_was_chosen_is_said_with_its_cost(request_: BuildRequest, instance: Instance) -> None:
+    (line,) = where_bundles_lie(request_, request_.served(), instance)
+    assert str(instance.folder / "host" / "bundles") in line
+    assert "authenticates every object" in line
+    packed = replace(request_, bundle_in_image=True)
+    (line,) = where_bundles_lie(packed, packed.served(), instance)
+    assert "40 ms a request instead of 6.4" in line
+
+
+SOURCE_VERSION = read_configuration(TEMPLATE)["metadata"]["version_number"]
+
+
+def test_the_identity_is_in_the_measured_configuration(
+    request_: BuildRequest, instance: Instance
+) -> None:
+    named = Identity(product_id=7, security_version=SOURCE_VERSION + 2, family_id=(1 << 64) + 255)
+    for identity, product, version, is_named in (
+        (named, 7, SOURCE_VERSION + 2, True),
+        (Identity(), 1, SOURCE_VERSION, False),
+    ):
+        asked = replace(request_, identity=identity)
+        write_instance_files(asked, instance, sizes_for(asked, asked.served()))
+        metadata = read_configuration(instance.configuration)["metadata"]
+        assert (metadata["product_id"], metadata["version_number"]) == (product, version)
+        assert metadata["enable_kss"] is is_named
+        if is_named:
+            assert metadata["family_id"] == {"high": "0x1", "low": "0xff"}
+
+
+def test_no_image_says_an_older_security_version_than_its_source(request_: BuildRequest) -> None:
+    asked = replace(request_, identity=Identity(security_version=SOURCE_VERSION - 1))
+    (problem,) = asked.problems()
+    assert f"this source is {SOURCE_VERSION}" in problem
+
+
+def test_production_names_its_product(request_: BuildRequest) -> None:
+    asked = replace(request_, production=True, mode="HW")
+    (problem,) = asked.problems()
+    assert "--production needs --product-id" in problem
+    assert replace(asked, identity=Identity(product_id=1)).problems() == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--product-id", "0"],
+        ["--product-id", "65536"],
+        ["--security-version", "-1"],
+        ["--security-version", "two"],
+        ["--family-id", "0x"],
+        ["--family-id", "g"],
+        ["--family-id", "1" * 33],
+    ],
+)
+def test_numbers_that_no_quote_can_hold(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parser().parse_args(words)
+    assert ended.value.code == 2
 
 
 def test_development_keys_are_named_insecure(request_: BuildRequest, tmp_path: Path) -> None:
@@ -104,7 +277,7 @@ def test_development_keys_are_named_insecure(request_: BuildRequest, tmp_path: P
     (keys / "digits.key").write_bytes(bytes(32))
     asked = replace(request_, insecure_key_folder=keys)
     configuration = asked.configuration(asked.served())
-    assert configuration["insecure_key_folder"] == "/run/insecure-keys"
+    assert configuration["insecure_key_folder"] == "/host/insecure-keys"
     assert "key_folder" not in configuration
     assert asked.model_keys() == (bytes(32),)
 
@@ -119,7 +292,6 @@ def test_a_policy_becomes_part_of_the_image(request_: BuildRequest, tmp_path: Pa
     assert config.access_policy is not None
     assert config.access_policy.read_text() == policy.read_text()
     assert not config.insecure_open_access
-    assert asked.host_folders() == {}
 
 
 def test_the_tls_library_is_configured(request_: BuildRequest, tmp_path: Path) -> None:
@@ -192,6 +364,7 @@ def test_open_access_excludes_a_policy_and_production(
         access_policy=tmp_path / "a.json",
         production=True,
         mode="HW",
+        identity=Identity(product_id=1),
     )
     assert asked.problems() == [
         "--access-policy and --insecure-open-access exclude each other",
@@ -207,7 +380,7 @@ def test_what_does_not_fit_together_is_all_listed(request_: BuildRequest, tmp_pa
         insecure_key_folder=tmp_path,
         production=True,
     )
-    assert len(asked.problems()) == 4
+    assert len(asked.problems()) == 5
     assert replace(request_, bundle=None).problems() == [
         "name a bundle with --bundle or a folder of them with --bundle-folder"
     ]
@@ -242,12 +415,19 @@ def test_the_mounts_that_are_measured_are_those_of_occlum_json(
     folders = {"--bundle-folder": tmp_path / "bundles", "--insecure-key-folder": tmp_path / "keys"}
     for folder in folders.values():
         folder.mkdir()
+    inside = replace(request_, bundle_in_image=True)
+    make_bundle(tmp_path / "bundles" / "a.bundle")
     asked = replace(
         request_,
+        bundle=None,
         bundle_folder=folders["--bundle-folder"],
         insecure_key_folder=folders["--insecure-key-folder"],
     )
-    for made, places in ((request_, []), (asked, ["/host", "/run/insecure-keys"])):
+    places_of: tuple[tuple[BuildRequest, list[str]], ...] = (
+        (inside, []),
+        (asked, ["/host/bundles", "/host/insecure-keys"]),
+    )
+    for made, places in places_of:
         instance = Instance(tmp_path / f"instance-{len(places)}")
         instance.folder.mkdir()
         write_instance_files(made, instance, sizes_for(made, made.served()))
