@@ -219,15 +219,27 @@ def test_libraries_stay_away_without_autodep(workshop: Workshop) -> None:
     assert [path.name for path in root.iterdir()] == ["bin"]
 
 
-def test_libraries_of_a_folder_come_along_unless_only_its_contents_are_named(
-    workshop: Workshop,
-) -> None:
+@pytest.mark.parametrize("entry", ["dirs: [d]", "dirs: [d/]", "from: d"])
+def test_libraries_of_a_folder_come_along(workshop: Workshop, entry: str) -> None:
     (workshop.folder / "d").mkdir()
     shutil.copy(base_interpreter(), workshop.folder / "d/python3")
-    bom = "targets: [{{target: /a, copy: [{{dirs: [{}]}}]}}]"
-    assert (workshop.make(bom.format("d")) / GLIBC_FOLDER.lstrip("/") / "libc.so.6").is_file()
+    root = workshop.make(f"targets: [{{target: /a, copy: [{{{entry}}}]}}]")
+    assert (root / GLIBC_FOLDER.lstrip("/") / "libc.so.6").is_file()
+
+
+def test_without_a_name_of_its_own_a_folder_is_looked_through_with_all_of_its_target(
+    workshop: Workshop,
+) -> None:
+    workshop.write("empty/note")
+    shutil.copy(base_interpreter(), workshop.folder / "python3")
+    bom = """
+targets:
+  - target: /a
+    copy: [{{files: [{{name: python3, autodep: false}}]}}, {{dirs: [{}]}}]
+"""
+    assert (workshop.make(bom.format("empty/")) / "opt").is_dir()
     shutil.rmtree(workshop.root)
-    assert not (workshop.make(bom.format("d/")) / "opt").exists()
+    assert not (workshop.make(bom.format("empty")) / "opt").exists()
 
 
 def test_nothing_is_written_outside_the_root(workshop: Workshop) -> None:
