@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 from tools.image.autodep import GLIBC_FOLDER
@@ -11,9 +11,7 @@ from tools.image.loader_search import load
 from tools.image.rootfs_paths import resolve_inside
 
 
-def link_problems(
-    root: Path, files: Mapping[Path, ElfFacts], library_path: Sequence[str] = ()
-) -> list[str]:
+def link_problems(root: Path, files: Mapping[Path, ElfFacts]) -> list[str]:
     """Libraries that an image's files name and that its loader wouldn't find.
 
     A library that others name is looked at as their part: packages often carry libraries that
@@ -22,7 +20,6 @@ def link_problems(
     Args:
         root: folder that holds the root file system.
         files: all ELF files below it.
-        library_path: folders of LD_LIBRARY_PATH, as the image's programs get it.
     """
 
     def facts_of(absolute: str) -> ElfFacts | None:
@@ -34,7 +31,7 @@ def link_problems(
     for path in files:
         if path.name not in named:
             absolute = f"/{path.relative_to(root)}"
-            missing = load(absolute, facts_of, library_path, [GLIBC_FOLDER]).missing
+            missing = load(absolute, facts_of, default_folders=[GLIBC_FOLDER]).missing
             problems |= {
                 f"{asking} needs the library {name}, which isn't in the image"
                 for asking, name in missing

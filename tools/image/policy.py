@@ -7,6 +7,7 @@ at start. Here each is a problem with its place, and all are listed at once.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -44,23 +45,50 @@ _OPTIONAL = {
     *("disable_log", "amx", "pkru", "io_uring", "enable_edmm", "enable_posix_shm"),
 }
 _MOUNT_KEYS = {"target", "type", "source", "options"}
-_MOUNT_TYPES = {"unionfs", "hostfs", "ramfs", "sefs", "ext2"}
-_OPTION_KEYS = {"MAC", "layers", "temporary", "cache_size", "disk_size"}
+_MOUNT_TYPES = ("unionfs", "hostfs", "ramfs", "sefs", "ext2")
+_OPTION_KEYS = {"temporary", "cache_size"}
+_ROOT_OPTION_KEYS = {"layers", "cache_size"}
+_LAYERS = (
+    ("./build/mount/__ROOT", {"MAC"}),
+    ("./run/mount/__ROOT", {"temporary"}),
+)
+"""The image below and the writable layer above it: where they lie, and what options they have."""
+
+_IDENTITY = re.compile(r"(0x)?[0-9A-Fa-f]{1,16}")
+_LARGEST_FEATURE = {"amx": 2, "pkru": 2, "io_uring": 16}
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
     """Reads Occlum.json without judging it.
 
     Raises:
-        ImageBuildError: it isn't a JSON object; comments aren't JSON.
+        ImageBuildError: it isn't a JSON object, or a key occurs twice in one; comments aren't JSON.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(
+            path.read_text(encoding="utf-8"),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refuse_constant,
+        )
+        json.dumps(content, ensure_ascii=False).encode()
+    except (OSError, ValueError, RecursionError) as error:
         raise ImageBuildError(str(path), [f"can't be read as JSON: {error}"]) from error
     if not isinstance(content, dict):
         raise ImageBuildError(str(path), [f"must be an object, not {type(content).__name__}"])
     return content
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} occurs twice")
+    return content
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} isn't a number of JSON")
 
 
 def internal_configuration(configuration: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,12 +129,14 @@ def configuration_problems(
     problems += _size_problems(configuration)
     problems += _process_problems(configuration)
     problems += _metadata_problems(configuration)
+    problems += _feature_problems(configuration["feature"])
     mounts = configuration["mount"]
     if not isinstance(mounts, list):
         return [*problems, f"mount must be a list, not {type(mounts).__name__}"]
     problems += _root_mount_problems(mounts)
     for index, mount in enumerate(mounts):
         problems += _mount_problems(mount, f"mount[{index}]", rootfs, instance, host_mounts)
+        problems += _cache_problems(mount, f"mount[{index}]", configuration)
     return problems + _covering_problems(mounts, rootfs)
 
 
@@ -138,10 +168,13 @@ def _size_problems(configuration: Mapping[str, Any]) -> list[str]:
     for key, largest in (
         ("user_space_size", "user_space_max_size"),
         ("kernel_space_heap_size", "kernel_space_heap_max_size"),
-        ("default_stack_size", "user_space_size"),
     ):
         if key in sizes and sizes.get(largest, sizes[key]) < sizes[key]:
             problems.append(f"{key} is larger than {largest}")
+    # The larger one is what there is: a small size beside it is what to start with under EDMM.
+    space = max(sizes.get("user_space_size", 0), sizes.get("user_space_max_size", 0))
+    if 0 < space < sizes.get("default_stack_size", 0):
+        problems.append("default_stack_size is larger than user_space_size and its maximum")
     problems += [
         f"{k} must be whole pages of 4096 bytes" for k, v in sizes.items() if v % PAGE_BYTES
     ]
@@ -149,6 +182,9 @@ def _size_problems(configuration: Mapping[str, Any]) -> list[str]:
     threads = configuration["resource_limits"]["max_num_of_threads"]
     if type(threads) is not int or not 1 <= threads <= 4096:
         problems.append(f"resource_limits.max_num_of_threads must be 1 to 4096, not {threads!r}")
+    first = configuration["resource_limits"].get("init_num_of_threads", 1)
+    if type(first) is not int or not 1 <= first <= 4096:
+        problems.append(f"resource_limits.init_num_of_threads must be 1 to 4096, not {first!r}")
     return problems
 
 
@@ -203,27 +239,48 @@ def _metadata_problems(configuration: Mapping[str, Any]) -> list[str]:
         problems.append(
             f"metadata.enable_kss must be true or false, not {metadata['enable_kss']!r}"
         )
+    if type(metadata.get("disable_log", True)) is not bool:
+        problems.append(
+            f"metadata.disable_log must be true or false, not {metadata['disable_log']!r}"
+        )
     for key in ("family_id", "ext_prod_id"):
         identity = metadata[key]
         if not isinstance(identity, dict) or set(identity) != {"high", "low"}:
             problems.append(f"metadata.{key} must have exactly 'high' and 'low'")
+            continue
+        problems += [
+            f"metadata.{key}.{half} must be up to 16 hex digits like '0x1f', not {value!r}"
+            for half, value in identity.items()
+            if not isinstance(value, str) or _IDENTITY.fullmatch(value) is None
+        ]
+    return problems
+
+
+def _feature_problems(feature: Mapping[str, Any]) -> list[str]:
+    problems: list[str] = []
+    for key, value in feature.items():
+        if key.startswith("enable_") and type(value) is not bool:
+            problems.append(f"feature.{key} must be true or false, not {value!r}")
+        largest = _LARGEST_FEATURE.get(key)
+        if largest is not None and (type(value) is not int or not 0 <= value <= largest):
+            problems.append(f"feature.{key} must be 0 to {largest}, not {value!r}")
     return problems
 
 
 def _root_mount_problems(mounts: list[Any]) -> list[str]:
     targets = [mount.get("target") for mount in mounts if isinstance(mount, dict)]
-    problems = [f"mount target {t} occurs twice" for t in set(targets) if targets.count(t) > 1]
+    named = [target for target in targets if isinstance(target, str)]
+    problems = [f"mount target {t} occurs twice" for t in set(named) if named.count(t) > 1]
     root = next((m for m in mounts if isinstance(m, dict) and m.get("target") == "/"), None)
     if root is None:
         return [*problems, "mount: there is no mount of '/'"]
     options = root.get("options")
     listed = options.get("layers") if isinstance(options, dict) else None
-    layers = [layer for layer in listed or () if isinstance(layer, dict)]
-    for index, layer in enumerate(layers):
-        extra = sorted(set(layer) - _MOUNT_KEYS)
-        problems += [f"mount of '/': layers[{index}]: unknown key {key}" for key in extra]
-    sources = [layer.get("source") for layer in layers]
-    if root.get("type") != "unionfs" or sources != ["./build/mount/__ROOT", "./run/mount/__ROOT"]:
+    layers = listed if isinstance(listed, list) else []
+    for index, (layer, (_, known)) in enumerate(zip(layers, _LAYERS, strict=False)):
+        problems += _layer_problems(layer, known, f"mount of '/': layers[{index}]")
+    sources = [layer.get("source") if isinstance(layer, dict) else None for layer in layers]
+    if root.get("type") != "unionfs" or sources != [source for source, _ in _LAYERS]:
         problems.append(
             "mount of '/' must be a unionfs of ./build/mount/__ROOT and ./run/mount/__ROOT"
         )
@@ -232,6 +289,22 @@ def _root_mount_problems(mounts: list[Any]) -> list[str]:
             "mount of '/': layers[1] must be a sefs whose options.temporary is true: a layer that "
             "stays could replace measured files, and every enclave of the same signer can write it"
         )
+    return problems
+
+
+def _layer_problems(layer: Any, known: set[str], where: str) -> list[str]:
+    if not isinstance(layer, dict):
+        return [f"{where} must be an object, not {layer!r}"]
+    problems = [f"{where}: unknown key {key}" for key in sorted(set(layer) - _MOUNT_KEYS)]
+    if (layer.get("target"), layer.get("type")) != ("/", "sefs"):
+        problems.append(f"{where} must be a sefs with the target '/'")
+    options = layer.get("options", {})
+    if not isinstance(options, dict):
+        return [*problems, f"{where}.options must be an object, not {options!r}"]
+    extra = sorted(set(options) - known)
+    problems += [f"{where}.options: unknown key {key}" for key in extra]
+    if "MAC" in known and not isinstance(options.get("MAC"), str):
+        problems.append(f'{where}.options.MAC must be a text: "", which the build fills in')
     return problems
 
 
@@ -284,8 +357,12 @@ def _mount_problems(
     options = mount.get("options", {})
     if not isinstance(options, dict):
         return [*problems, f"{where}.options must be an object, not {options!r}"]
-    problems += [f"{where}.options: unknown key {k}" for k in sorted(set(options) - _OPTION_KEYS)]
-    problems += _cache_problems(options, where)
+    known = _ROOT_OPTION_KEYS if mount.get("target") == "/" else _OPTION_KEYS
+    problems += [f"{where}.options: unknown key {key}" for key in sorted(set(options) - known)]
+    if type(options.get("temporary", False)) is not bool:
+        problems.append(f"{where}.options.temporary must be true or false")
+    if not isinstance(mount.get("source", ""), str):
+        problems.append(f"{where}.source must be a text, not {mount['source']!r}")
     problems += _lasting_problems(mount, where)
     if mount.get("type") not in _MOUNT_TYPES:
         problems.append(f"{where}: unknown type {mount.get('type')!r}")
@@ -300,8 +377,9 @@ def _mount_problems(
     return problems
 
 
-def _cache_problems(options: Mapping[str, Any], where: str) -> list[str]:
-    if "cache_size" not in options:
+def _cache_problems(mount: Any, where: str, configuration: Mapping[str, Any]) -> list[str]:
+    options = mount.get("options") if isinstance(mount, dict) else None
+    if not isinstance(options, dict) or "cache_size" not in options:
         return []
     try:
         size = parse_size(options["cache_size"])
@@ -309,6 +387,12 @@ def _cache_problems(options: Mapping[str, Any], where: str) -> list[str]:
         return [f"{where}.options.cache_size: {error}"]
     if size < MIN_CACHE_BYTES or size % PAGE_BYTES:
         return [f"{where}.options.cache_size must be whole pages and at least 192KB"]
+    try:
+        heap = kernel_heap_bytes(configuration)
+    except ValueError:
+        return []
+    if size > heap:
+        return [f"{where}.options.cache_size is larger than the kernel heap, which holds it"]
     return []
 
 
