@@ -14,6 +14,7 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 from elftools.elf.segments import InterpSegment
 
 ELF_MAGIC = b"\x7fELF"
+_DAMAGED = (ELFError, OSError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError)
 DT_RPATH = 15
 """Tag of a run path that the loader follows before LD_LIBRARY_PATH."""
 
@@ -52,13 +53,16 @@ def is_elf(path: Path) -> bool:
 
 
 def read_elf(path: Path) -> ElfFacts | None:
-    """Reads a file's facts; None when it isn't a well-formed ELF file."""
+    """Reads a file's facts; None when it isn't a well-formed ELF file.
+
+    Offsets of a damaged one can lead anywhere, so that any error of reading them means that.
+    """
     if not is_elf(path):
         return None
     try:
         with path.open("rb") as file:
             return _facts(ELFFile(file))
-    except ELFError:
+    except _DAMAGED:
         return None
 
 

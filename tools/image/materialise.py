@@ -15,6 +15,7 @@ sources, libraries that aren't found and variables that aren't set are problems.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,7 +121,7 @@ class _Planner:
     def _folder(self, path: str) -> str:
         if path.endswith("/.."):
             self._problems.append(f"folder {path} must not end in '..'")
-        elif not Path(path).is_dir():
+        elif not _is_folder(path):
             self._problems.append(f"folder {path} doesn't exist{_hint(path)}")
         # To rsync `folder/.` is the contents of a folder as well.
         return path.removesuffix(".") if path.endswith("/.") else path
@@ -128,9 +129,12 @@ class _Planner:
     def _file(self, file: BomFile, unfilled: str, place: str, work: _Work) -> None:
         text = self._fill(unfilled)
         path = Path(text)
-        if text.endswith("/") or not path.is_file():
-            what = "is a folder; name it under dirs" if path.is_dir() else "doesn't exist"
+        if text.endswith("/") or not _is_file(path):
+            what = "is a folder; name it under dirs" if _is_folder(text) else "doesn't exist"
             self._problems.append(f"file {text} {what}{_hint(text)}")
+            return
+        if not os.access(path, os.R_OK):
+            self._problems.append(f"file {text} can't be read")
             return
         if file.digest is not None:
             actual = hashlib.sha256(path.read_bytes()).hexdigest().upper()
@@ -171,6 +175,20 @@ class _Planner:
 def _joined(base: str, name: str) -> str:
     """Joins two texts as paths; a slash at the end means something and stays."""
     return name if name.startswith("/") else f"{base.rstrip('/')}/{name}"
+
+
+def _is_folder(path: str) -> bool:
+    try:
+        return Path(path).is_dir()
+    except OSError:
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _hint(path: str) -> str:
@@ -222,7 +240,7 @@ def _apply(work: _Work, root: Path) -> list[str]:
     for source, destination in work.libraries:
         problems += _make_folder(destination.parent, root) or _copy(source, destination, root)
     for path, name in work.missing:
-        if next(root.rglob(name), None) is None:
+        if all(file.name != Path(name).name for file in root.rglob("*")):
             problems.append(f"{path} needs the library {name}, which wasn't found")
     return problems
 
@@ -250,7 +268,7 @@ def _make_link(text: str, link: Path, root: Path) -> list[str]:
 
 
 def _copy(source: Path, destination: Path, root: Path) -> list[str]:
-    into = destination if destination.is_dir() else destination.parent
+    into = destination if _is_folder(str(destination)) else destination.parent
     return _leaving(into, root) or copy_file(source, destination)
 
 

@@ -154,6 +154,15 @@ def fixed_position_base(folder: Path) -> Path:
     return base
 
 
+@pytest.mark.parametrize("offset", [1 << 63, (1 << 64) - 1, 1 << 40, 3, 63])
+def test_a_damaged_elf_file_is_none(tmp_path: Path, offset: int) -> None:
+    path = tmp_path / "damaged"
+    content = bytearray(base_interpreter().read_bytes()[:256])
+    content[40:48] = offset.to_bytes(8, "little")
+    path.write_bytes(content)
+    assert read_elf(path) is None
+
+
 def test_without_a_compiler_the_packages_are_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
