@@ -64,6 +64,12 @@ DEVIATIONS = (
     ),
     ("clone VM|VFORK", "allowed", "the host's posix_spawn uses it; Occlum's has call 359 for that"),
     ("clone3 in the image's libc", "ENOSYS", "the copy of libc is patched: Occlum's has no clone3"),
+    (
+        "a program's own clone",
+        "starts a thread",
+        "Occlum looks for the first instruction on the new stack, where only its libc puts it",
+    ),
+    ("futex WAIT by CLOCK_REALTIME", "ENOSYS", "Occlum takes it when no timeout is given"),
     ("vfork", "other threads run on", "Occlum freezes them until the child starts its program"),
     ("threads", "EAGAIN above the limit", "besides the supervisor's kill, where the kernel counts"),
     ("brk", "unbounded", "Occlum bounds it by process.default_heap_size"),
