@@ -24,7 +24,7 @@ from typing import TypeVar
 from tools.errors import ImageBuildError
 from tools.image.autodep import LibraryFinder
 from tools.image.bom import Bom, BomFile, BomSource, BomTarget
-from tools.image.rsync_copy import copy_file, copy_tree
+from tools.image.rsync_copy import copy_file, copy_tree, is_entangled
 from tools.image.shell_variables import fill
 
 _Entry = TypeVar("_Entry")
@@ -123,6 +123,8 @@ class _Planner:
             self._problems.append(f"folder {path} must not end in '..'")
         elif not _is_folder(path):
             self._problems.append(f"folder {path} doesn't exist{_hint(path)}")
+        elif is_entangled(Path(path), self._root.resolve()):
+            self._problems.append(f"folder {path} holds the image that is being made")
         # To rsync `folder/.` is the contents of a folder as well.
         return path.removesuffix(".") if path.endswith("/.") else path
 
@@ -232,7 +234,7 @@ def _apply(work: _Work, root: Path) -> list[str]:
     if problems:
         return problems
     for tree, place in work.trees:
-        problems += _leaving(place, root) or copy_tree(tree, place, work.bom.excludes)
+        problems += _leaving(place, root) or copy_tree(tree, place, work.bom.excludes, root)
     for source, destination in work.files:
         problems += _copy(source, destination, root)
     if problems:
@@ -250,8 +252,8 @@ def _make_folder(folder: Path, root: Path) -> list[str]:
         return problems
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        return [f"can't make the folder {folder}: {error.strerror}"]
+    except (OSError, RecursionError) as error:
+        return [f"can't make the folder {folder}: {error}"]
     return []
 
 

@@ -1,9 +1,9 @@
 """Copies as copy_bom does: a folder by `rsync -ar --copy-unsafe-links`, a file by `rsync -aL`.
 
 Where rsync would write an error, there is a problem here; copy_bom ends at the
-first one. Two things are refused that rsync does: devices, pipes and sockets,
-and a folder whose links lead back into it, which rsync follows until names are
-too long.
+first one. Refused as well: devices, pipes and sockets; a folder whose links
+lead back into it, which rsync follows until names are too long; and one that
+holds the image or is part of it, which would be copied into itself.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def copy_file(source: Path, destination: Path) -> list[str]:
     return []
 
 
-def copy_tree(source: str, place: Path, excludes: Sequence[str]) -> list[str]:
+def copy_tree(source: str, place: Path, excludes: Sequence[str], root: Path) -> list[str]:
     """Copies a folder into another one, or only its contents when its name ends in a slash.
 
     Modes are copied as well, with a trailing slash also the one of the folder itself.
@@ -41,22 +41,39 @@ def copy_tree(source: str, place: Path, excludes: Sequence[str]) -> list[str]:
         source: path on the host.
         place: folder that it goes into; it exists.
         excludes: patterns of `is_excluded`.
+        root: of the image that is being made.
 
     Returns:
         Everything that couldn't be copied.
     """
     top = Path(source)
-    if source.endswith("/"):
-        return _Copy(place, excludes).folder(top, PurePosixPath(), ())
-    return _Copy(place, excludes).entry(top, PurePosixPath(top.name), ())
+    copy = _Copy(place, excludes, root.resolve())
+    try:
+        if source.endswith("/"):
+            return copy.folder(top, PurePosixPath(), ())
+        return copy.entry(top, PurePosixPath(top.name), ())
+    except RecursionError:
+        return [f"{source} has too many folders inside one another"]
+
+
+def is_entangled(folder: Path, root: Path) -> bool:
+    """Whether a folder holds the image or is part of it.
+
+    Args:
+        folder: a source.
+        root: of the image, links resolved.
+    """
+    resolved = folder.resolve()
+    return root.is_relative_to(resolved) or resolved.is_relative_to(root)
 
 
 class _Copy:
     """One transfer: where it goes, and what is left out."""
 
-    def __init__(self, place: Path, excludes: Sequence[str]) -> None:
+    def __init__(self, place: Path, excludes: Sequence[str], root: Path) -> None:
         self._place = place
         self._excludes = excludes
+        self._root = root
 
     def folder(
         self, source: Path, path: PurePosixPath, above: tuple[tuple[int, int], ...]
@@ -67,6 +84,9 @@ class _Copy:
             status = source.stat()
             if (status.st_dev, status.st_ino) in above:
                 return [f"{source} leads back to a folder around it"]
+            # Only the top and what a link leads to can be anywhere.
+            if (not above or source.is_symlink()) and is_entangled(source, self._root):
+                return [f"{source} holds the image that is being made, or is part of it"]
             if path.parts and (target.is_symlink() or not target.is_dir()):
                 target.unlink(missing_ok=True)
                 target.mkdir()

@@ -247,3 +247,38 @@ def test_nothing_is_written_outside_the_root(workshop: Workshop) -> None:
     bom = "targets: [{target: /a, mkdirs: [../../out], copy: [{files: [f]}]}]"
     assert "must stay below its target" in workshop.refused(bom)
     assert not (workshop.folder.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["dirs: [.]", "dirs: [./]", "from: .", "from: ..", "dirs: [/]", "dirs: [up]", "dirs: [up/]"],
+)
+def test_a_folder_that_holds_the_image_is_not_copied_into_it(
+    workshop: Workshop, entry: str
+) -> None:
+    """It would be copied into itself again and again until the disk is full."""
+    (workshop.folder / "up").symlink_to("..")
+    reason = workshop.refused(f"targets: [{{target: /a, copy: [{{{entry}}}]}}]")
+    assert "holds the image that is being made" in reason
+    assert not workshop.root.exists()
+
+
+def test_a_link_that_leads_to_the_image_is_not_followed(workshop: Workshop) -> None:
+    workshop.write("d/keep")
+    (workshop.folder / "d" / "around").symlink_to(workshop.folder)
+    (workshop.folder / "d" / "inside").symlink_to(workshop.root / "a")
+    reason = workshop.refused("targets: [{target: /a, copy: [{dirs: [d]}]}]")
+    assert "d/around holds the image" in reason
+    assert "d/inside holds the image" in reason
+    assert not (workshop.root / "a/d/around").exists()
+    assert not (workshop.root / "a/d/inside").exists()
+
+
+def test_folders_inside_one_another_without_end(workshop: Workshop) -> None:
+    (workshop.folder / ("n/" * 600)).mkdir(parents=True)
+    reason = workshop.refused("targets: [{target: /a, copy: [{dirs: [n]}]}]")
+    assert "too many folders inside one another" in reason
+    long = "n/" * 1900
+    assert "can't make the folder" in workshop.refused(
+        f"targets: [{{target: /a, mkdirs: [{long}]}}]"
+    )
