@@ -73,6 +73,18 @@ def test_without_a_bom_the_image_is_packed_as_it_is(instance: TestInstance) -> N
     assert instance.probe("print(open('/etc/note').read())").out == "by hand\n"
 
 
+def test_a_bom_may_include_occlums_base(instance: TestInstance) -> None:
+    bom = instance.folder / "bom.yaml"
+    bom.write_text("includes: [base.yaml]\n" + bom.read_text())
+    done = instance.build()
+    assert done.status == 0, done.err
+    assert (instance.folder / "image" / "ext2").is_dir()
+    bom.write_text(bom.read_text().replace("base.yaml", "java-base.yaml"))
+    refused = instance.build()
+    assert refused.status == 1
+    assert "include 'java-base.yaml' isn't in any of" in refused.err
+
+
 def test_the_packed_copy_does_not_change_with_the_image(instance: TestInstance) -> None:
     assert instance.build().status == 0
     with (instance.folder / "image" / "bin" / "probe").open("a") as file:

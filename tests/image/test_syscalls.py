@@ -76,6 +76,12 @@ def test_arguments_that_occlum_does_not_know(built: TestInstance) -> None:
         "socket AF_UNIX stream": (41, 1, 1, 0),
         "socket AF_PACKET": (41, 17, 3, 0),
         "clock_gettime of a process": (228, -6, 0),
+        "ioctl TCGETS of a file": (16, 0, 0x5401, 0),
+        "ioctl TIOCGPGRP": (16, 0, 0x540F, 0),
+        "ioctl TIOCGSID": (16, 0, 0x5429, 0),
+        "ioctl TCSETS of a file": (16, 0, 0x5402, 0),
+        "ioctl TIOCSTI": (16, 0, 0x5412, 0),
+        "ioctl SIOCGIFTXQLEN of a file": (16, 0, 0x8942, 0),
     }
     assert answers(built, calls) == {
         "clone without CLONE_VM": "EINVAL",
@@ -95,6 +101,12 @@ def test_arguments_that_occlum_does_not_know(built: TestInstance) -> None:
         "socket AF_UNIX stream": "ok",
         "socket AF_PACKET": "EINVAL",
         "clock_gettime of a process": "EINVAL",
+        "ioctl TCGETS of a file": "ENOTTY",
+        "ioctl TIOCGPGRP": "EINVAL",
+        "ioctl TIOCGSID": "EINVAL",
+        "ioctl TCSETS of a file": "ENOTTY",
+        "ioctl TIOCSTI": "EINVAL",
+        "ioctl SIOCGIFTXQLEN of a file": "ENOTTY",
     }
 
 

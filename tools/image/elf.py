@@ -14,6 +14,7 @@ from elftools.elf.gnuversions import GNUVerNeedSection
 from elftools.elf.segments import InterpSegment
 
 ELF_MAGIC = b"\x7fELF"
+_DAMAGED = (ELFError, OSError, ValueError, LookupError, ArithmeticError, TypeError, AttributeError)
 DT_RPATH = 15
 """Tag of a run path that the loader follows before LD_LIBRARY_PATH."""
 
@@ -29,14 +30,19 @@ class ElfFacts:
         kind: "ET_DYN" is position independent, "ET_EXEC" is not.
         interpreter: the loader named by the file, None for a library.
         needed: names of the shared libraries that it names itself.
-        run_path: folders to search, in order; may hold `$ORIGIN`.
+        soname: the name that a library gives itself, if it does.
+        run_path: DT_RUNPATH: folders to search after LD_LIBRARY_PATH; may hold `$ORIGIN`.
+        old_run_path: DT_RPATH: folders to search before it; the loader ignores them beside a
+            DT_RUNPATH.
         glibc: highest glibc version that it needs, (0, 0) when none.
     """
 
     kind: str
     interpreter: str | None
     needed: tuple[str, ...]
+    soname: tuple[str, ...]
     run_path: tuple[str, ...]
+    old_run_path: tuple[str, ...]
     glibc: tuple[int, ...]
 
 
@@ -47,33 +53,42 @@ def is_elf(path: Path) -> bool:
 
 
 def read_elf(path: Path) -> ElfFacts | None:
-    """Reads a file's facts; None when it isn't a well-formed ELF file."""
+    """Reads a file's facts; None when it isn't a well-formed ELF file.
+
+    Offsets of a damaged one can lead anywhere, so that any error of reading them means that.
+    """
     if not is_elf(path):
         return None
     try:
         with path.open("rb") as file:
             return _facts(ELFFile(file))
-    except ELFError:
+    except _DAMAGED:
         return None
 
 
 def _facts(elf: ELFFile) -> ElfFacts:
     dynamic = next((s for s in elf.iter_sections() if isinstance(s, DynamicSection)), None)
     needed: list[str] = []
+    soname: list[str] = []
     run_path: list[str] = []
+    old_run_path: list[str] = []
     tags: Iterable[Any] = dynamic.iter_tags() if dynamic is not None else ()
     for tag in tags:
         if tag.entry.d_tag == "DT_NEEDED":
             needed.append(tag.needed)
+        elif tag.entry.d_tag == "DT_SONAME":
+            soname.append(tag.soname)
         elif tag.entry.d_tag == "DT_RUNPATH":
             run_path = tag.runpath.split(":")
-        elif tag.entry.d_tag == "DT_RPATH" and not run_path:
-            run_path = tag.rpath.split(":")
+        elif tag.entry.d_tag == "DT_RPATH":
+            old_run_path = tag.rpath.split(":")
     return ElfFacts(
         kind=elf.header.e_type,
         interpreter=_interpreter(elf),
         needed=tuple(needed),
+        soname=tuple(soname),
         run_path=tuple(run_path),
+        old_run_path=tuple(old_run_path),
         glibc=max(_glibc_versions(elf), default=(0, 0)),
     )
 

@@ -92,7 +92,8 @@ def _copy_libpython(base: Path, facts: ElfFacts, folder: Path) -> Path | None:
     name = next((name for name in facts.needed if name.startswith("libpython")), None)
     if name is None:
         return None
-    places = [Path(place.replace("$ORIGIN", str(base.parent))) for place in facts.run_path]
+    run_path = [*facts.old_run_path, *facts.run_path]
+    places = [Path(place.replace("$ORIGIN", str(base.parent))) for place in run_path]
     for place in [*places, *library_folders(base)]:
         if (place / name).is_file():
             return Path(shutil.copyfile(place / name, folder / name))

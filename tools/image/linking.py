@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 
-from tools.image.autodep import GLIBC_FOLDER, LOADER_NAMES
+from tools.image.autodep import GLIBC_FOLDER
 from tools.image.elf import ElfFacts
+from tools.image.loader_search import load
 from tools.image.rootfs_paths import resolve_inside
 
 
@@ -21,41 +21,19 @@ def link_problems(root: Path, files: Mapping[Path, ElfFacts]) -> list[str]:
         root: folder that holds the root file system.
         files: all ELF files below it.
     """
+
+    def facts_of(absolute: str) -> ElfFacts | None:
+        place = resolve_inside(root, absolute)
+        return files.get(place) if place is not None else None
+
     named = {name for facts in files.values() for name in facts.needed}
     problems: set[str] = set()
     for path in files:
         if path.name not in named:
-            problems |= set(_load(root, path, files))
+            absolute = f"/{path.relative_to(root)}"
+            missing = load(absolute, facts_of, default_folders=[GLIBC_FOLDER]).missing
+            problems |= {
+                f"{asking} needs the library {name}, which isn't in the image"
+                for asking, name in missing
+            }
     return sorted(problems)
-
-
-def _load(root: Path, first: Path, files: Mapping[Path, ElfFacts]) -> list[str]:
-    loaded = set(LOADER_NAMES)
-    waiting = deque([first])
-    missing: list[tuple[Path, str]] = []
-    while waiting:
-        path = waiting.popleft()
-        for name in files[path].needed if path in files else ():
-            if name in loaded:
-                continue
-            place = _locate(root, path, files[path], name)
-            if place is None:
-                missing.append((path, name))
-                continue
-            loaded.add(name)
-            waiting.append(place)
-    return [
-        f"/{path.relative_to(root)} needs the library {name}, which isn't in the image"
-        for path, name in missing
-        if name not in loaded
-    ]
-
-
-def _locate(root: Path, path: Path, facts: ElfFacts, library: str) -> Path | None:
-    origin = f"/{path.parent.relative_to(root)}"
-    folders = [folder.replace("$ORIGIN", origin) for folder in facts.run_path]
-    for folder in [*folders, GLIBC_FOLDER]:
-        place = resolve_inside(root, f"{folder}/{library}")
-        if place is not None:
-            return place
-    return None

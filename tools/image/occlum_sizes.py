@@ -6,6 +6,9 @@ import re
 
 from app.limits import KIB, MIB
 
+PAGE_BYTES = 4096
+"""Occlum's sizes are whole pages."""
+
 _UNITS = {"B": 1, "KB": KIB, "MB": MIB, "GB": KIB * MIB, "TB": MIB * MIB}
 _SIZE = re.compile(r"([0-9]{1,15})(B|KB|MB|GB|TB)")
 

@@ -26,8 +26,11 @@ from tools.image.policy import (
 from tools.image.rootfs_checks import rootfs_problems
 from tools.image.signing import mr_signer
 
+INCLUDE_FOLDERS = (Path("/opt/occlum/etc/template"), Path(__file__).with_name("template"))
+"""Where boms that others include are looked for: Occlum's own folder, and the same beside this."""
 
-def make_image(instance: Instance, include_folders: tuple[Path, ...] = ()) -> None:
+
+def make_image(instance: Instance) -> None:
     """Makes image/ from bom.yaml, written beside and renamed; without a bom image/ stays.
 
     Raises:
@@ -38,7 +41,7 @@ def make_image(instance: Instance, include_folders: tuple[Path, ...] = ()) -> No
         return
     draft = instance.folder / "image.partial"
     shutil.rmtree(draft, ignore_errors=True)
-    materialise(read_boms(bom, include_folders), draft, os.environ)
+    materialise(read_boms(bom, INCLUDE_FOLDERS), draft, os.environ)
     shutil.rmtree(instance.image, ignore_errors=True)
     draft.rename(instance.image)
 

@@ -7,20 +7,18 @@ at start. Here each is a problem with its place, and all are listed at once.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 from tools.errors import ImageBuildError
-from tools.image.occlum_sizes import parse_size
-from tools.image.rootfs_paths import resolve_inside
+from tools.image.mount_checks import mount_problems
+from tools.image.occlum_sizes import PAGE_BYTES, parse_size
+from tools.image.rootfs_paths import is_plain_path
 
 SIZING_KEY = "x-cloister-sizing"
 """Our one extra key: how the sizes were derived. Occlum ignores it, and it isn't measured."""
-
-PAGE_BYTES = 4096
-MIN_CACHE_BYTES = 192 * 1024
-"""Smallest `cache_size` that Occlum accepts."""
 
 ARGUMENTS_BYTES = 512
 """Room for a program's name and arguments beside its environment."""
@@ -43,24 +41,41 @@ _OPTIONAL = {
     *("kernel_space_heap_max_size", "user_space_max_size", "init_num_of_threads"),
     *("disable_log", "amx", "pkru", "io_uring", "enable_edmm", "enable_posix_shm"),
 }
-_MOUNT_KEYS = {"target", "type", "source", "options"}
-_MOUNT_TYPES = {"unionfs", "hostfs", "ramfs", "sefs", "ext2"}
-_OPTION_KEYS = {"MAC", "layers", "temporary", "cache_size", "disk_size"}
+_IDENTITY = re.compile(r"(0x)?[0-9A-Fa-f]{1,16}")
+_LARGEST_FEATURE = {"amx": 2, "pkru": 2, "io_uring": 16}
 
 
 def read_configuration(path: Path) -> dict[str, Any]:
     """Reads Occlum.json without judging it.
 
     Raises:
-        ImageBuildError: it isn't a JSON object; comments aren't JSON.
+        ImageBuildError: it isn't a JSON object, or a key occurs twice in one; comments aren't JSON.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(
+            path.read_text(encoding="utf-8"),
+            object_pairs_hook=_without_duplicates,
+            parse_constant=_refuse_constant,
+        )
+        json.dumps(content, ensure_ascii=False).encode()
+    except (OSError, ValueError, RecursionError) as error:
         raise ImageBuildError(str(path), [f"can't be read as JSON: {error}"]) from error
     if not isinstance(content, dict):
         raise ImageBuildError(str(path), [f"must be an object, not {type(content).__name__}"])
     return content
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} occurs twice")
+    return content
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} isn't a number of JSON")
 
 
 def internal_configuration(configuration: Mapping[str, Any]) -> dict[str, Any]:
@@ -101,13 +116,13 @@ def configuration_problems(
     problems += _size_problems(configuration)
     problems += _process_problems(configuration)
     problems += _metadata_problems(configuration)
-    mounts = configuration["mount"]
-    if not isinstance(mounts, list):
-        return [*problems, f"mount must be a list, not {type(mounts).__name__}"]
-    problems += _root_mount_problems(mounts)
-    for index, mount in enumerate(mounts):
-        problems += _mount_problems(mount, f"mount[{index}]", rootfs, instance, host_mounts)
-    return problems + _covering_problems(mounts, rootfs)
+    problems += _feature_problems(configuration["feature"])
+    try:
+        heap = kernel_heap_bytes(configuration)
+    except ValueError:
+        # Listed above already.
+        heap = 2**63
+    return problems + mount_problems(configuration["mount"], rootfs, instance, host_mounts, heap)
 
 
 def _unknown_and_missing(configuration: Mapping[str, Any]) -> list[str]:
@@ -138,10 +153,13 @@ def _size_problems(configuration: Mapping[str, Any]) -> list[str]:
     for key, largest in (
         ("user_space_size", "user_space_max_size"),
         ("kernel_space_heap_size", "kernel_space_heap_max_size"),
-        ("default_stack_size", "user_space_size"),
     ):
         if key in sizes and sizes.get(largest, sizes[key]) < sizes[key]:
             problems.append(f"{key} is larger than {largest}")
+    # The larger one is what there is: a small size beside it is what to start with under EDMM.
+    space = max(sizes.get("user_space_size", 0), sizes.get("user_space_max_size", 0))
+    if 0 < space < sizes.get("default_stack_size", 0):
+        problems.append("default_stack_size is larger than user_space_size and its maximum")
     problems += [
         f"{k} must be whole pages of 4096 bytes" for k, v in sizes.items() if v % PAGE_BYTES
     ]
@@ -149,6 +167,9 @@ def _size_problems(configuration: Mapping[str, Any]) -> list[str]:
     threads = configuration["resource_limits"]["max_num_of_threads"]
     if type(threads) is not int or not 1 <= threads <= 4096:
         problems.append(f"resource_limits.max_num_of_threads must be 1 to 4096, not {threads!r}")
+    first = configuration["resource_limits"].get("init_num_of_threads", 1)
+    if type(first) is not int or not 1 <= first <= 4096:
+        problems.append(f"resource_limits.init_num_of_threads must be 1 to 4096, not {first!r}")
     return problems
 
 
@@ -161,7 +182,7 @@ def _process_problems(configuration: Mapping[str, Any]) -> list[str]:
         problems += [
             f"entry point {entry!r} must be an absolute path other than '/', without '..'"
             for entry in entry_points
-            if not _is_plain_path(entry) or entry == "/"
+            if not is_plain_path(entry) or entry == "/"
         ]
     default = configuration["env"]["default"]
     if not _is_environment(default):
@@ -203,133 +224,32 @@ def _metadata_problems(configuration: Mapping[str, Any]) -> list[str]:
         problems.append(
             f"metadata.enable_kss must be true or false, not {metadata['enable_kss']!r}"
         )
+    if type(metadata.get("disable_log", True)) is not bool:
+        problems.append(
+            f"metadata.disable_log must be true or false, not {metadata['disable_log']!r}"
+        )
     for key in ("family_id", "ext_prod_id"):
         identity = metadata[key]
         if not isinstance(identity, dict) or set(identity) != {"high", "low"}:
             problems.append(f"metadata.{key} must have exactly 'high' and 'low'")
-    return problems
-
-
-def _root_mount_problems(mounts: list[Any]) -> list[str]:
-    targets = [mount.get("target") for mount in mounts if isinstance(mount, dict)]
-    problems = [f"mount target {t} occurs twice" for t in set(targets) if targets.count(t) > 1]
-    root = next((m for m in mounts if isinstance(m, dict) and m.get("target") == "/"), None)
-    if root is None:
-        return [*problems, "mount: there is no mount of '/'"]
-    options = root.get("options")
-    listed = options.get("layers") if isinstance(options, dict) else None
-    layers = [layer for layer in listed or () if isinstance(layer, dict)]
-    for index, layer in enumerate(layers):
-        extra = sorted(set(layer) - _MOUNT_KEYS)
-        problems += [f"mount of '/': layers[{index}]: unknown key {key}" for key in extra]
-    sources = [layer.get("source") for layer in layers]
-    if root.get("type") != "unionfs" or sources != ["./build/mount/__ROOT", "./run/mount/__ROOT"]:
-        problems.append(
-            "mount of '/' must be a unionfs of ./build/mount/__ROOT and ./run/mount/__ROOT"
-        )
-    elif not _is_temporary(layers[1]) or layers[1].get("type") != "sefs":
-        problems.append(
-            "mount of '/': layers[1] must be a sefs whose options.temporary is true: a layer that "
-            "stays could replace measured files, and every enclave of the same signer can write it"
-        )
-    return problems
-
-
-def _is_temporary(mount: Mapping[str, Any]) -> bool:
-    options = mount.get("options")
-    return isinstance(options, dict) and options.get("temporary") is True
-
-
-def _lasting_problems(mount: Mapping[str, Any], where: str) -> list[str]:
-    """Finds a file system that keeps what an enclave wrote for the next one that mounts it."""
-    kind = mount.get("type")
-    if kind == "sefs" and not _is_temporary(mount):
-        return [f"{where}: a sefs must have options.temporary true: nothing written may stay"]
-    if kind in ("unionfs", "ext2") and mount.get("target") != "/":
-        return [f"{where}: {kind} keeps what is written; use ramfs or a temporary sefs"]
-    return []
-
-
-def _covering_problems(mounts: list[Any], rootfs: Path) -> list[str]:
-    """Finds mounts that hide files of the image, or whose target another mount hides."""
-    problems: list[str] = []
-    places: list[tuple[str, Path]] = []
-    for index, mount in enumerate(mounts):
-        target = mount.get("target") if isinstance(mount, dict) else None
-        if not _is_plain_path(target) or target == "/":
             continue
-        place = resolve_inside(rootfs, target)
-        if place is None or not place.is_dir():
-            continue
-        if any(place.iterdir()):
-            problems.append(
-                f"mount[{index}]: target {target} isn't empty in the image: measured files "
-                "would be hidden"
-            )
         problems += [
-            f"mount[{index}]: target {target} lies in the mount of {other}, where it doesn't exist"
-            for other, covered in places
-            if place.is_relative_to(covered)
+            f"metadata.{key}.{half} must be up to 16 hex digits like '0x1f', not {value!r}"
+            for half, value in identity.items()
+            if not isinstance(value, str) or _IDENTITY.fullmatch(value) is None
         ]
-        places.append((target, place))
     return problems
 
 
-def _mount_problems(
-    mount: Any, where: str, rootfs: Path, instance: Path, host_mounts: Iterable[str] | None
-) -> list[str]:
-    if not isinstance(mount, dict):
-        return [f"{where} must be an object, not {mount!r}"]
-    problems = [f"{where}: unknown key {key}" for key in sorted(set(mount) - _MOUNT_KEYS)]
-    options = mount.get("options", {})
-    if not isinstance(options, dict):
-        return [*problems, f"{where}.options must be an object, not {options!r}"]
-    problems += [f"{where}.options: unknown key {k}" for k in sorted(set(options) - _OPTION_KEYS)]
-    problems += _cache_problems(options, where)
-    problems += _lasting_problems(mount, where)
-    if mount.get("type") not in _MOUNT_TYPES:
-        problems.append(f"{where}: unknown type {mount.get('type')!r}")
-    target = mount.get("target")
-    if not _is_plain_path(target):
-        return [*problems, f"{where}.target must be an absolute path without '..', not {target!r}"]
-    place = resolve_inside(rootfs, target)
-    if place is None or not place.is_dir():
-        problems.append(f"{where}: target {target} isn't a folder of the image; add it to the bom")
-    if mount.get("type") == "hostfs":
-        problems += _host_mount_problems(mount, where, instance, host_mounts)
+def _feature_problems(feature: Mapping[str, Any]) -> list[str]:
+    problems: list[str] = []
+    for key, value in feature.items():
+        if key.startswith("enable_") and type(value) is not bool:
+            problems.append(f"feature.{key} must be true or false, not {value!r}")
+        largest = _LARGEST_FEATURE.get(key)
+        if largest is not None and (type(value) is not int or not 0 <= value <= largest):
+            problems.append(f"feature.{key} must be 0 to {largest}, not {value!r}")
     return problems
-
-
-def _cache_problems(options: Mapping[str, Any], where: str) -> list[str]:
-    if "cache_size" not in options:
-        return []
-    try:
-        size = parse_size(options["cache_size"])
-    except ValueError as error:
-        return [f"{where}.options.cache_size: {error}"]
-    if size < MIN_CACHE_BYTES or size % PAGE_BYTES:
-        return [f"{where}.options.cache_size must be whole pages and at least 192KB"]
-    return []
-
-
-def _host_mount_problems(
-    mount: Mapping[str, Any], where: str, instance: Path, host_mounts: Iterable[str] | None
-) -> list[str]:
-    target, source = mount["target"], mount.get("source")
-    if host_mounts is not None and target not in set(host_mounts):
-        return [f"{where}: host folder at {target} wasn't asked for: it is outside the enclave"]
-    if not isinstance(source, str) or not source:
-        return [f"{where}: a hostfs needs a source folder"]
-    folder = (instance / source).resolve()
-    if not folder.is_dir():
-        return [f"{where}: host folder {folder} doesn't exist"]
-    if instance.resolve().is_relative_to(folder):
-        return [f"{where}: host folder {folder} holds the instance itself; name a narrower one"]
-    return []
-
-
-def _is_plain_path(value: Any) -> TypeGuard[str]:
-    return isinstance(value, str) and value.startswith("/") and ".." not in value.split("/")
 
 
 def _is_environment(value: Any) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any, TypeGuard
 
 MAX_LINKS = 40
 """As in Linux: a longer chain is taken for a cycle."""
@@ -41,6 +42,11 @@ def resolve_inside(root: Path, absolute: str) -> Path | None:
             current = root
         waiting += [piece for piece in text.split("/") if piece not in ("", ".")][::-1]
     return current
+
+
+def is_plain_path(value: Any) -> TypeGuard[str]:
+    """Whether a value is a text like "/a/b": absolute and without ".."."""
+    return isinstance(value, str) and value.startswith("/") and ".." not in value.split("/")
 
 
 def walk_files(root: Path) -> list[Path]:

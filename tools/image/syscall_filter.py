@@ -64,6 +64,12 @@ DEVIATIONS = (
     ),
     ("clone VM|VFORK", "allowed", "the host's posix_spawn uses it; Occlum's has call 359 for that"),
     ("clone3 in the image's libc", "ENOSYS", "the copy of libc is patched: Occlum's has no clone3"),
+    (
+        "a program's own clone",
+        "starts a thread",
+        "Occlum looks for the first instruction on the new stack, where only its libc puts it",
+    ),
+    ("futex WAIT by CLOCK_REALTIME", "ENOSYS", "Occlum takes it when no timeout is given"),
     ("vfork", "other threads run on", "Occlum freezes them until the child starts its program"),
     ("threads", "EAGAIN above the limit", "besides the supervisor's kill, where the kernel counts"),
     ("brk", "unbounded", "Occlum bounds it by process.default_heap_size"),
@@ -117,10 +123,14 @@ def _allow(name: str, argument: int, values: Any) -> Iterator[Rule]:
 
 
 def _ioctls() -> tuple[int, ...]:
-    terminal = (0x5401, 0x540F, 0x5413, 0x5429)  # TCGETS, TIOCGPGRP, TIOCGWINSZ, TIOCGSID
+    # TCGETS, TCSETS, TIOCGWINSZ, TIOCSWINSZ, TIOCNOTTY. A file answers ENOTTY to the first, as a
+    # program that asks for a terminal expects.
+    terminal = (0x5401, 0x5402, 0x5413, 0x5414, 0x5422)
     descriptor = (0x541B, 0x5421, 0x5450, 0x5451)  # FIONREAD, FIONBIO, FIONCLEX, FIOCLEX
-    interface = (0x8910, 0x8912, 0x8913, 0x8915, 0x8917, 0x8919, 0x891B, 0x891D, 0x8921, 0x8927)
-    return (*terminal, *descriptor, *interface, 0x8933)  # SIOCGIF…, SIOCGIFINDEX
+    # SIOCGIF… NAME, CONF, FLAGS, ADDR, DSTADDR, BRDADDR, NETMASK, MTU, HWADDR, INDEX, PFLAGS,
+    # TXQLEN, MAP.
+    interface = (0x8910, 0x8912, 0x8913, 0x8915, 0x8917, 0x8919, 0x891B, 0x8921, 0x8927, 0x8933)
+    return (*terminal, *descriptor, *interface, 0x8935, 0x8942, 0x8970)
 
 
 def _madvise_rules() -> Iterator[Rule]:

@@ -219,15 +219,27 @@ def test_libraries_stay_away_without_autodep(workshop: Workshop) -> None:
     assert [path.name for path in root.iterdir()] == ["bin"]
 
 
-def test_libraries_of_a_folder_come_along_unless_only_its_contents_are_named(
-    workshop: Workshop,
-) -> None:
+@pytest.mark.parametrize("entry", ["dirs: [d]", "dirs: [d/]", "from: d"])
+def test_libraries_of_a_folder_come_along(workshop: Workshop, entry: str) -> None:
     (workshop.folder / "d").mkdir()
     shutil.copy(base_interpreter(), workshop.folder / "d/python3")
-    bom = "targets: [{{target: /a, copy: [{{dirs: [{}]}}]}}]"
-    assert (workshop.make(bom.format("d")) / GLIBC_FOLDER.lstrip("/") / "libc.so.6").is_file()
+    root = workshop.make(f"targets: [{{target: /a, copy: [{{{entry}}}]}}]")
+    assert (root / GLIBC_FOLDER.lstrip("/") / "libc.so.6").is_file()
+
+
+def test_without_a_name_of_its_own_a_folder_is_looked_through_with_all_of_its_target(
+    workshop: Workshop,
+) -> None:
+    workshop.write("empty/note")
+    shutil.copy(base_interpreter(), workshop.folder / "python3")
+    bom = """
+targets:
+  - target: /a
+    copy: [{{files: [{{name: python3, autodep: false}}]}}, {{dirs: [{}]}}]
+"""
+    assert (workshop.make(bom.format("empty/")) / "opt").is_dir()
     shutil.rmtree(workshop.root)
-    assert not (workshop.make(bom.format("d/")) / "opt").exists()
+    assert not (workshop.make(bom.format("empty")) / "opt").exists()
 
 
 def test_nothing_is_written_outside_the_root(workshop: Workshop) -> None:
@@ -235,3 +247,38 @@ def test_nothing_is_written_outside_the_root(workshop: Workshop) -> None:
     bom = "targets: [{target: /a, mkdirs: [../../out], copy: [{files: [f]}]}]"
     assert "must stay below its target" in workshop.refused(bom)
     assert not (workshop.folder.parent / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "entry",
+    ["dirs: [.]", "dirs: [./]", "from: .", "from: ..", "dirs: [/]", "dirs: [up]", "dirs: [up/]"],
+)
+def test_a_folder_that_holds_the_image_is_not_copied_into_it(
+    workshop: Workshop, entry: str
+) -> None:
+    """It would be copied into itself again and again until the disk is full."""
+    (workshop.folder / "up").symlink_to("..")
+    reason = workshop.refused(f"targets: [{{target: /a, copy: [{{{entry}}}]}}]")
+    assert "holds the image that is being made" in reason
+    assert not workshop.root.exists()
+
+
+def test_a_link_that_leads_to_the_image_is_not_followed(workshop: Workshop) -> None:
+    workshop.write("d/keep")
+    (workshop.folder / "d" / "around").symlink_to(workshop.folder)
+    (workshop.folder / "d" / "inside").symlink_to(workshop.root / "a")
+    reason = workshop.refused("targets: [{target: /a, copy: [{dirs: [d]}]}]")
+    assert "d/around holds the image" in reason
+    assert "d/inside holds the image" in reason
+    assert not (workshop.root / "a/d/around").exists()
+    assert not (workshop.root / "a/d/inside").exists()
+
+
+def test_folders_inside_one_another_without_end(workshop: Workshop) -> None:
+    (workshop.folder / ("n/" * 600)).mkdir(parents=True)
+    reason = workshop.refused("targets: [{target: /a, copy: [{dirs: [n]}]}]")
+    assert "too many folders inside one another" in reason
+    long = "n/" * 1900
+    assert "can't make the folder" in workshop.refused(
+        f"targets: [{{target: /a, mkdirs: [{long}]}}]"
+    )

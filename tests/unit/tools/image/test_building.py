@@ -47,7 +47,8 @@ class OcclumTools:
         content: dict[str, Any] = yaml.safe_load(bom.read_text(encoding="utf-8"))
         for target in content["targets"]:
             for source in target.get("copy", ()):
-                names = [*source.get("dirs", ()), *source.get("files", ())]
+                named = [*source.get("dirs", ()), *source.get("files", ())]
+                names = named or [source["from"]]
                 # It joins first, and fills in variables afterwards.
                 paths = [os.path.expandvars(f"{instance}/{name}") for name in names]
                 self.missing += [path for path in paths if not Path(path).exists()]

@@ -107,7 +107,7 @@ def test_the_installed_interpreter_starts_and_is_position_independent(tmp_path: 
     assert facts is not None
     assert facts.kind == "ET_DYN"
     if any(name.startswith("libpython") for name in facts.needed):
-        assert facts.run_path == ("$ORIGIN/../lib",)
+        assert (facts.old_run_path, facts.run_path) == (("$ORIGIN/../lib",), ())
     done = subprocess.run(
         [prefix / "bin" / "python3", "--version"], capture_output=True, text=True, check=True
     )
@@ -152,6 +152,15 @@ def fixed_position_base(folder: Path) -> Path:
     shutil.copy(base_interpreter(), base)
     make_fixed_position(base)
     return base
+
+
+@pytest.mark.parametrize("offset", [1 << 63, (1 << 64) - 1, 1 << 40, 3, 63])
+def test_a_damaged_elf_file_is_none(tmp_path: Path, offset: int) -> None:
+    path = tmp_path / "damaged"
+    content = bytearray(base_interpreter().read_bytes()[:256])
+    content[40:48] = offset.to_bytes(8, "little")
+    path.write_bytes(content)
+    assert read_elf(path) is None
 
 
 def test_without_a_compiler_the_packages_are_named(

@@ -20,6 +20,25 @@ from tools.image.policy import (
 )
 from tools.launcher import ROOT
 
+RECORDED = Path(__file__).with_name("recorded")
+PLACES: list[tuple[list[str | int], list[Any], list[Any]]] = json.loads(
+    (RECORDED / "occlum_json.json").read_text(encoding="utf-8")
+)
+"""Places of whole_occlum.json, and values that the real tool takes and refuses there; recorded with
+the types of gen_internal_conf and its JSON library (serde_json 1.0)."""
+
+REMOVED = "<removed>"
+STRICTER = {
+    "entry_points": "absolute paths",
+    "env": "nothing from the host; the tool itself doesn't look at it",
+    "mount": "the root and types and targets of mounts, which only the LibOS looks at",
+    "process": "sizes that only the LibOS looks at",
+    "resource_limits": "no zero threads, no null",
+    "metadata": "not debuggable, identities that are numbers without enable_kss as well, no null",
+    "feature": "unknown keys, and a list in the place of an object",
+}
+"""Sections in which values are refused that the real tool takes, and which."""
+
 TEMPLATE = ROOT / "occlum_image" / "Occlum.json"
 MIB = 1 << 20
 
@@ -78,7 +97,11 @@ def test_the_template_is_good(configuration: dict[str, Any], instance: Path) -> 
         ("process.default_heap_size", "64", "isn't a size"),
         ("process.default_heap_size", "1000B", "whole pages"),
         ("process.default_heap_size", "0MB", "must not be 0"),
-        ("process.default_stack_size", "2GB", "default_stack_size is larger than user_space_size"),
+        (
+            "process.default_stack_size",
+            "2GB",
+            "default_stack_size is larger than user_space_size and",
+        ),
         ("resource_limits.user_space_max_size", "1MB", "larger than user_space_max_size"),
         ("resource_limits.kernel_space_heap_max_size", "1MB", "kernel_space_heap_max_size"),
         ("resource_limits.max_num_of_threads", 0, "must be 1 to 4096"),
@@ -209,3 +232,102 @@ def test_not_a_json_object(tmp_path: Path, text: str) -> None:
 def test_the_template_has_nothing_of_the_host(configuration: dict[str, Any]) -> None:
     assert "hostfs" not in json.dumps(configuration)
     assert "ORT_DISABLE_TELEMETRY=1" in configuration["env"]["default"]
+
+
+@pytest.mark.parametrize(
+    ("place", "taken", "refused"), PLACES, ids=[".".join(map(str, place)) for place, *_ in PLACES]
+)
+def test_nothing_passes_that_the_real_tool_refuses(
+    tmp_path: Path, place: list[str | int], taken: list[Any], refused: list[Any]
+) -> None:
+    for name in ("image/tmp", "image/run"):
+        (tmp_path / name).mkdir(parents=True)
+    for value in refused:
+        assert problems(mutant(place, value), tmp_path), value
+    for value in taken:
+        found = problems(mutant(place, value), tmp_path)
+        assert found == [] or place[0] in STRICTER, (value, found)
+
+
+def mutant(place: list[str | int], value: Any) -> dict[str, Any]:
+    """The whole example with one value replaced or removed."""
+    content: dict[str, Any] = read_configuration(RECORDED / "whole_occlum.json")
+    *sections, last = place
+    container: Any = content
+    for section in sections:
+        container = container[section]
+    if value == REMOVED:
+        del container[last]
+    else:
+        container[last] = value
+    return content
+
+
+def test_the_whole_example_is_good(tmp_path: Path) -> None:
+    for name in ("image/tmp", "image/run"):
+        (tmp_path / name).mkdir(parents=True)
+    assert problems(mutant(["feature", "amx"], 0), tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"pkru": 0', '"pkru": 0, "pkru": 1'),
+        ('"feature": {', '"mount": [], "feature": {'),
+        ('"target": "/tmp"', '"target": "/tmp", "target": "/run"'),
+        ('"high": "0x0"', '"high": "0x1", "high": "0x0"'),
+        ('"product_id": 1', '"product_id": NaN'),
+        ('"product_id": 1', '"product_id": -Infinity'),
+        ('"OCCLUM=yes"', '"OCCLUM=\\ud800"'),
+        ('"OCCLUM=yes"', "[" * 20000 + "]" * 20000),
+    ],
+)
+def test_text_that_isnt_what_it_seems_is_refused(tmp_path: Path, old: str, new: str) -> None:
+    text = (RECORDED / "whole_occlum.json").read_text()
+    assert old in text
+    path = tmp_path / "Occlum.json"
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(ImageBuildError, match="can't be read as JSON"):
+        read_configuration(path)
+
+
+@pytest.mark.parametrize(
+    ("size", "maximum", "fits"),
+    [("1MB", "1200MB", True), ("1200MB", None, True), ("1MB", "4MB", False), ("4MB", None, False)],
+)
+def test_a_stack_fits_into_the_larger_user_space(
+    configuration: dict[str, Any], instance: Path, size: str, maximum: str | None, fits: bool
+) -> None:
+    configuration["resource_limits"]["user_space_size"] = size
+    if maximum is not None:
+        configuration["resource_limits"]["user_space_max_size"] = maximum
+    found = problems(configuration, instance)
+    assert any("default_stack_size is larger" in problem for problem in found) != fits
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "reason"),
+    [
+        ("options.cache_size", "128KB", "at least 192KB"),
+        ("options.cache_size", "193KB", "whole pages"),
+        ("options.cache_size", "1GB", "larger than the kernel heap"),
+        ("options.cache_size", None, "isn't a size"),
+        ("options.disk_size", "5GB", "unknown key disk_size"),
+        ("options.layers", {"0": {}}, "must be a unionfs of"),
+        ("options.layers", 5, "must be a unionfs of"),
+        ("options.layers", [[], 5], "layers[0] must be an object"),
+    ],
+)
+def test_the_root_mounts_options(
+    configuration: dict[str, Any], instance: Path, path: str, value: Any, reason: str
+) -> None:
+    section, key = path.split(".")
+    configuration["mount"][0][section][key] = value
+    found = problems(configuration, instance)
+    assert any(reason in problem for problem in found), found
+
+
+def test_a_third_layer_is_refused(configuration: dict[str, Any], instance: Path) -> None:
+    layers = configuration["mount"][0]["options"]["layers"]
+    layers.append(layers[1])
+    assert any("must be a unionfs of" in problem for problem in problems(configuration, instance))
