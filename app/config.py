@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from app.errors import ConfigError
 from app.fields import FieldError, Fields, parse_json
-from app.limits import MAX_BATCH, MAX_DELAY_US
+from app.limits import MAX_BATCH, MAX_DELAY_US, MAX_DENIED_BUNDLES
 from app.manifest import read_model_id
+from app.release import read_bundle_id
 
 T = TypeVar("T")
 
@@ -28,6 +29,7 @@ MAX_THREADS: Final = 64
 TLS_LIBRARIES: Final = ("mbedtls", "openssl")
 """What TLS may run on, the default first."""
 _REASONS: Final = {
+    "insecure_bundle_format_1": ", where models[].insecure_bundle_format_1 may not be set",
     "insecure_tls_private_key": ", where tls.private_key may not lie in a folder of the host",
 }
 """Of settings that no field of the configuration is called by."""
@@ -49,6 +51,9 @@ class ModelConfig:
         minimum_version: the oldest version accepted, so that the host can't roll back.
         owner: who must have signed it.
         tensor_batch: whether requests may be run as rows of one tensor, with other last bits.
+        denied_bundles: ids of bundles that are refused whatever their version.
+        insecure_bundle_format_1: whether bundles are served whose owner didn't say for which key
+            they are, so that whoever brings the key brings the model.
     """
 
     model_id: str
@@ -56,6 +61,8 @@ class ModelConfig:
     minimum_version: int
     owner: Ed25519PublicKey
     tensor_batch: bool = False
+    denied_bundles: frozenset[bytes] = frozenset()
+    insecure_bundle_format_1: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +127,9 @@ class Config:
         settings = {
             "insecure_key_folder": self.insecure_keys,
             "insecure_open_access": self.insecure_open_access,
+            "insecure_bundle_format_1": any(
+                model.insecure_bundle_format_1 for model in self.models
+            ),
             "insecure_tls_private_key": self.tls is not None
             and _lies_in(self.tls.private_key, self.host_folders),
         }
@@ -249,7 +259,9 @@ class _Reading:
             bundle=self._path(fields, "bundle") if fields.has("bundle") else None,
             minimum_version=fields.integer("minimum_version", least=1, most=1 << 31),
             owner=_read_owner(fields),
-            tensor_batch=fields.flag("tensor_batch") if fields.has("tensor_batch") else False,
+            tensor_batch=_read_flag(fields, "tensor_batch"),
+            denied_bundles=_read_denied(fields),
+            insecure_bundle_format_1=_read_flag(fields, "insecure_bundle_format_1"),
         )
 
     def _tls(self) -> tuple[TlsFiles | None, Path | None]:
@@ -302,6 +314,20 @@ def _lies_in(file: Path, folders: Sequence[Path]) -> bool:
     """Whether a file lies in one of some folders, by whatever name and through whatever link."""
     real = Path(os.path.realpath(file))  # unlike Path.resolve, it ends where links go round
     return any(real.is_relative_to(os.path.realpath(folder)) for folder in folders)
+
+
+def _read_flag(fields: Fields, name: str) -> bool:
+    """Reads a flag that is off where it isn't given."""
+    return fields.has(name) and fields.flag(name)
+
+
+def _read_denied(fields: Fields) -> frozenset[bytes]:
+    name = "denied_bundles"
+    texts = fields.texts(name, most=MAX_DENIED_BUNDLES) if fields.has(name) else ()
+    try:
+        return frozenset(map(read_bundle_id, texts))
+    except ValueError as error:
+        raise FieldError(f"{fields.where}.{name}: {error}") from error
 
 
 def _read_owner(fields: Fields) -> Ed25519PublicKey:

@@ -14,6 +14,7 @@ ROWS: Final = (
     ("app", "app.cpu", "app.errors", "app.limits", "app.fields", "app.runtime", "app.loading"),
     ("app.files", "app.tensors", "app.schedule", "app.ledger", "app.batch"),
     ("app.objects", "app.card"),
+    ("app.release",),
     ("app.manifest",),
     (
         "app.bundle",
@@ -24,7 +25,7 @@ ROWS: Final = (
         "app.config",
         "app.pictures",
     ),
-    ("app.runner", "app.audit"),
+    ("app.runner", "app.audit", "app.acceptance"),
     ("app.access.*",),
     ("app.serving.*",),
     ("app.server.*",),

@@ -15,12 +15,13 @@ from app.config import Config, read_config
 from app.errors import ConfigError
 from app.runtime import Runtime
 from tests.host import Host
-from tests.property.test_hostile_bytes import CONFIG
+from tests.property.test_hostile_bytes import CONFIG, MODEL
 
 NAMES = sorted(set(re.findall(r'"(insecure_\w+)"', Path(app.config.__file__).read_text("utf-8"))))
 """Every insecure setting that the configuration's reader knows."""
 
 INSECURE: dict[str, dict[str, Any]] = {
+    "insecure_bundle_format_1": {"models": [{**MODEL, "insecure_bundle_format_1": True}]},
     "insecure_key_folder": {"key_folder": None, "insecure_key_folder": "/i"},
     "insecure_open_access": {"insecure_open_access": True},
     "insecure_tls_private_key": {"tls": {"certificate": "/c", "private_key": "/host/k"}},
