@@ -20,6 +20,7 @@ from app.audit import audit
 from app.config import DEFAULT_PATH, Config, read_config
 from app.errors import ApplianceError, ConfigError
 from app.keys import FolderKeySource, KeySource
+from app.limits import RESCAN_S
 from app.runtime import Runtime, detect
 from app.server import logs
 from app.server.application import create_application
@@ -105,7 +106,9 @@ def _catalogue(config: Config, keys: KeySource) -> Catalogue:
         raise ConfigError("config.models", problems)
     max_delay_ns = config.max_delay_us * 1000
     residence = Residence(config.budget_bytes, max_delay_ns=max_delay_ns, report=_say)
-    catalogue = Catalogue(lambda: find_bundles(config, keys), residence, report=_say)
+    catalogue = Catalogue(
+        lambda: find_bundles(config, keys), residence, report=_say, rescan_s=RESCAN_S
+    )
     catalogue.start({model.model_id for model in config.models if model.bundle is not None})
     return catalogue
 

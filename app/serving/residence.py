@@ -116,6 +116,7 @@ class Residence:
     def _use(self, model: ServedModel) -> Batcher | None:
         """Counts a user of a loaded model; None when it isn't loaded."""
         with self.changed:
+            model.life.recover(self._clock_ns())
             model.life.check(model.model_id)
             if model.life.batcher is not None:
                 model.life.users += 1
@@ -130,6 +131,10 @@ class Residence:
         Raises:
             ApplianceError: it doesn't hold; the model has failed.
         """
+        with self.changed:
+            trouble = model.life.trouble  # of one who tried while this thread waited, for example
+            if trouble is not None:
+                raise trouble
         if model.life.verified is not None:
             return
         try:
@@ -178,6 +183,7 @@ class Residence:
         with self.changed:
             life = model.life
             life.opened, life.batcher, life.state = opened, batcher, State.READY
+            life.failures = 0
             life.used_at = next(self._uses)
             if not life.is_wanted:  # unloaded on request meanwhile
                 self._close(model)
@@ -244,7 +250,7 @@ class Residence:
             found = ExecutionError(0, "load", f"unexpected {type(error).__name__}")
         with self.changed:
             self._close(model)
-            model.life.state, model.life.failure = State.FAILED, found
+            model.life.fail(found, self._clock_ns())
         return found
 
     # --- unloading -----------------------------------------------------------------------------
