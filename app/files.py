@@ -24,7 +24,7 @@ MAX_OPEN_FILES: Final = 32
 """Files of one bundle that stay open: 8 loaded models and 512 connections have 768 together, of the
 1024 that RLIMIT_NOFILE allows in Occlum. Those beyond are opened for each load."""
 
-_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOFOLLOW
+_FLAGS: Final = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
 _NOT_THERE: Final = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENXIO})
 """What opening says of nothing, of a file in the place of a folder, of a link, and of a socket."""
 
@@ -33,12 +33,13 @@ class WrongFileError(Exception):
     """There is no regular file of that name, or it has another size; the message says which."""
 
 
-def open_file(path: Path, size_bytes: int | None = None) -> int:
+def open_file(path: Path, size_bytes: int | None = None, *, may_be_link: bool = False) -> int:
     """Opens a regular file for reading; never waits for anybody.
 
     Args:
-        path: the file; its last part may not be a link.
+        path: the file.
         size_bytes: what it must have; None for any.
+        may_be_link: whether its last part may be a link to it, as tools that renew files make them.
 
     Returns:
         Its descriptor.
@@ -48,7 +49,7 @@ def open_file(path: Path, size_bytes: int | None = None) -> int:
         OSError: it can't be opened.
     """
     try:
-        file = os.open(path, _FLAGS)
+        file = os.open(path, _FLAGS if may_be_link else _FLAGS | os.O_NOFOLLOW)
     except OSError as error:
         if error.errno in _NOT_THERE:
             raise WrongFileError(_reason(error)) from error
@@ -61,14 +62,14 @@ def open_file(path: Path, size_bytes: int | None = None) -> int:
     return file
 
 
-def read_file(path: Path, most_bytes: int) -> bytes:
-    """Reads a whole small file.
+def read_file(path: Path, most_bytes: int, *, may_be_link: bool = False) -> bytes:
+    """Reads a whole small file; `may_be_link` as for `open_file`.
 
     Raises:
         WrongFileError: there is none, or it is larger than `most_bytes`.
         OSError: it can't be read.
     """
-    file = open_file(path)
+    file = open_file(path, may_be_link=may_be_link)
     try:
         size_bytes = os.fstat(file).st_size
         if size_bytes > most_bytes:
@@ -154,8 +155,8 @@ def _check(found: os.stat_result, size_bytes: int | None) -> None:
 
 
 def _reason(error: OSError) -> str:
-    """A link is told by its name: "too many levels" isn't what is wrong with it."""
-    return "is a link" if error.errno == errno.ELOOP else str(error.strerror)
+    """A link is told by its name: the system speaks of too many levels."""
+    return "is a link that isn't followed" if error.errno == errno.ELOOP else str(error.strerror)
 
 
 def _close_all(files: dict[str, int]) -> None:

@@ -16,14 +16,16 @@ import pytest
 from flask.testing import FlaskClient
 
 import app.serving.repository
-from app.errors import BundleIntegrityError, BundleReadError, KeyUnavailableError
+from app.errors import BundleIntegrityError, BundleReadError, ConfigError, KeyUnavailableError
 from app.keys import FolderKeySource
+from app.server.certificate import load_client_ca, load_identity
 from app.serving.catalogue import Catalogue
 from app.serving.models import ServedModel
 from app.serving.repository import Clock, find_bundles
 from app.serving.residence import Residence
 from tests import folders, models, served
 from tests.folders import KEYS
+from tests.unit.app.server.clients import identity
 from tests.unit.app.serving.test_repository import ask, config
 from tests.unit.app.serving.worlds import WATCHDOG_S, Crowd
 from tools.bundling.writer import Period
@@ -154,6 +156,34 @@ def test_something_else_in_the_place_of_the_key(
     plant(found.key_file)
     with pytest.raises(KeyUnavailableError, match="key file"):
         found.start()
+
+
+@pytest.mark.parametrize("plant", [pipe, endless, loop, Path.mkdir])
+@pytest.mark.parametrize("file", ["certificate.pem", "key.pem", "ca.pem"])
+def test_something_else_in_the_place_of_a_file_for_tls(
+    tmp_path: Path, plant: Callable[[Path], None], file: str
+) -> None:
+    """They are read again when they change, and meanwhile no client is heard."""
+    server = identity()
+    (tmp_path / "certificate.pem").write_bytes(server.certificate_pem)
+    (tmp_path / "key.pem").write_bytes(server.private_key_pem)
+    (tmp_path / "ca.pem").write_bytes(server.certificate_pem)
+    (tmp_path / file).unlink()
+    plant(tmp_path / file)
+    with pytest.raises(ConfigError, match=f"{file}: (can't be read|isn't a PEM)"):
+        if file == "ca.pem":
+            load_client_ca(tmp_path / file)
+        load_identity(tmp_path / "certificate.pem", tmp_path / "key.pem", datetime.now(UTC))
+
+
+def test_a_link_to_a_file_for_tls_is_followed(tmp_path: Path) -> None:
+    """As tools make them that renew certificates."""
+    server = identity()
+    for name, content in (("c", server.certificate_pem), ("k", server.private_key_pem)):
+        (tmp_path / f"{name}.1").write_bytes(content)
+        (tmp_path / name).symlink_to(f"{name}.1")
+    found = load_identity(tmp_path / "c", tmp_path / "k", datetime.now(UTC))
+    assert found.fingerprint == server.fingerprint
 
 
 @pytest.mark.parametrize("what", ["manifest.json", "manifest.sig"])
