@@ -23,6 +23,7 @@ from app.cpu import cpu_problems
 from app.dumps import forbid_dumps
 from app.errors import ApplianceError, ConfigError
 from app.keys import FolderKeySource, KeySource
+from app.limits import RESCAN_S
 from app.outlets import take_outlets
 from app.runtime import OCCLUM, Runtime, detect
 from app.server import logs
@@ -153,7 +154,9 @@ def _catalogue(config: Config, keys: KeySource, accounts: Accounts, say: Say) ->
     residence = Residence(
         config.budget_bytes, accounts=accounts, max_delay_ns=max_delay_ns, report=say
     )
-    catalogue = Catalogue(lambda: find_bundles(config, keys), residence, report=say)
+    catalogue = Catalogue(
+        lambda: find_bundles(config, keys), residence, report=say, rescan_s=RESCAN_S
+    )
     catalogue.start({model.model_id for model in config.models if model.bundle is not None})
     return catalogue
 

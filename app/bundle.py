@@ -5,16 +5,19 @@ Untrusted bytes become trusted in a fixed order or not at all:
 1. manifest.json and manifest.sig are read; nothing of them is believed.
 2. The Ed25519 signature is checked with the owner's key from the measured configuration.
 3. The manifest is parsed; its model id and version are compared with the configuration.
-4. Every object's file must have exactly the size that the manifest implies.
-5. An object is decrypted chunk by chunk to its end; only then is it used.
+4. The model key must be the one that the owner signed for.
+5. Every object's file must have exactly the size that the manifest implies.
+6. An object is decrypted chunk by chunk to its end; only then is it used.
 
-A failure of 1, 2, 4, 5 or an old version is one `BundleIntegrityError`.
+A failure of 1, 2, 4, 5, 6 or an old version is one `BundleIntegrityError`. That a file can't be
+read at the moment is a `BundleReadError` and says nothing of the bundle.
 """
 
 from __future__ import annotations
 
+import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -27,9 +30,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from numpy.typing import NDArray
 
 from app.card import ModelCard, read_card
-from app.errors import BundleFormatError, BundleIntegrityError
+from app.errors import BundleFormatError, BundleIntegrityError, BundleReadError
 from app.fields import FieldError, Fields, parse_json
-from app.files import BundleFiles, read_into
+from app.files import BundleFiles, WrongFileError, open_file, read_at, read_file
 from app.loading import Load
 from app.manifest import (
     MAX_MANIFEST_BYTES,
@@ -56,56 +59,112 @@ SIGNED_PREFIX: Final = b"cloister manifest\x00"
 """Goes before the manifest in what is signed, so that the signature fits nothing else."""
 
 
-def read_manifest(
-    folder: Path, owner: Ed25519PublicKey, *, minimum_version: int, model_id: str | None = None
-) -> Manifest:
+@dataclass(frozen=True, slots=True)
+class SignedManifest:
+    """A manifest of which nothing is believed yet.
+
+    Attributes:
+        raw: content of manifest.json.
+        signature: content of manifest.sig.
+    """
+
+    raw: bytes
+    signature: bytes
+
+    @classmethod
+    def read(cls, folder: Path) -> SignedManifest:
+        """Reads both files of a bundle.
+
+        Raises:
+            BundleIntegrityError: one is missing, too large or no regular file.
+            BundleReadError: one can't be read.
+        """
+        signature = _read_small_file(folder / SIGNATURE_FILE, SIGNATURE_BYTES)
+        return cls(_read_small_file(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES), signature)
+
+    def verified(self, owner: Ed25519PublicKey) -> Manifest:
+        """Gives the manifest if this owner signed it.
+
+        Raises:
+            BundleIntegrityError: he didn't.
+            BundleFormatError: what he signed isn't of this format.
+        """
+        try:
+            owner.verify(self.signature, SIGNED_PREFIX + self.raw)
+        except InvalidSignature as error:
+            raise BundleIntegrityError from error
+        return parse_manifest(self.raw)
+
+
+def read_manifest(folder: Path, owner: Ed25519PublicKey, *, minimum_version: int) -> Manifest:
     """Reads a bundle's manifest and returns it only when the owner signed it.
+
+    Whether a bundle is served is decided in `app.serving.repository`: this doesn't look at its
+    format, its time, or which model it is.
 
     Args:
         folder: the bundle.
         owner: the key that must have signed; from a trusted place.
         minimum_version: the oldest model version to accept.
-        model_id: the model that it must be; None accepts any, for tools that only look.
 
     Raises:
-        BundleIntegrityError: when a file is missing, the signature doesn't hold,
-            it is another model's, or the version is older.
+        BundleIntegrityError: when a file is missing, the signature doesn't hold, or the version
+            is older.
         BundleFormatError: when the signed manifest isn't of this format.
+        BundleReadError: when a file can't be read.
     """
-    raw = _read_bounded(folder / MANIFEST_FILE, MAX_MANIFEST_BYTES)
-    signature = _read_bounded(folder / SIGNATURE_FILE, SIGNATURE_BYTES)
-    try:
-        owner.verify(signature, SIGNED_PREFIX + raw)
-    except InvalidSignature as error:
-        raise BundleIntegrityError from error
-    manifest = parse_manifest(raw)
-    if model_id is not None and manifest.identity.model_id != model_id:
-        raise BundleIntegrityError
+    manifest = SignedManifest.read(folder).verified(owner)
     if manifest.identity.model_version < minimum_version:
         raise BundleIntegrityError
     return manifest
 
 
+def check_sizes(folder: Path, manifest: Manifest) -> None:
+    """Compares every object's size with what the manifest implies; needs no key.
+
+    Raises:
+        BundleIntegrityError: when one is missing or has another size.
+        BundleReadError: when one can't be looked at.
+    """
+    for name, size_bytes in objects_of(manifest):
+        _check_size(folder / name.file, ciphertext_bytes(size_bytes, manifest.chunk_bytes))
+
+
+def objects_of(manifest: Manifest) -> Iterator[tuple[ObjectName, int]]:
+    """Gives every object of a bundle with its plaintext's size in bytes."""
+    count = len(manifest.partitions)
+    yield ObjectName(Kind.CARD, 0, count), manifest.card_bytes
+    for index, sizes in enumerate(manifest.partitions):
+        yield ObjectName(Kind.STRUCTURE, index, count), sizes.structure_bytes
+        yield ObjectName(Kind.WEIGHTS, index, count), sizes.weights_bytes
+
+
 class BundleReader:
     """Reads the objects of one bundle whose manifest is verified.
 
-    It owns a chunk of scratch memory for every lane and is used by one thread at a time.
+    It is used by one thread at a time, but for the pieces of one object.
 
     Args:
         folder: the bundle.
         manifest: from `read_manifest`.
         model_key: 32 bytes.
         lanes: threads that may decrypt pieces of one object at the same time.
+
+    Raises:
+        BundleIntegrityError: the owner signed for another key. So a key that somebody else
+            brings decrypts nothing.
     """
 
     def __init__(
         self, folder: Path, manifest: Manifest, model_key: bytes, *, lanes: int = 1
     ) -> None:
+        if not manifest.commits_to(model_key):
+            raise BundleIntegrityError
         self.manifest = manifest
+        self.lanes = lanes
+        """Threads that may decrypt pieces of one object at the same time."""
         self._folder = folder
         self._model_key = model_key
-        chunk_bytes = manifest.chunk_bytes + TAG_BYTES
-        self._scratch = [np.empty(chunk_bytes, dtype=np.uint8) for _ in range(lanes)]
         self._files = BundleFiles(folder)
         self._places: dict[ObjectName, _Place] = {}
 
@@ -115,14 +174,12 @@ class BundleReader:
         return len(self.manifest.partitions)
 
     @property
-    def lanes(self) -> int:
-        """Threads that may decrypt pieces of one object at the same time."""
-        return len(self._scratch)
-
-    @property
     def scratch_bytes(self) -> int:
-        """The reader's own memory, which counts against the budget."""
-        return sum(scratch.nbytes for scratch in self._scratch)
+        """Memory that reading takes beside its destination, and that counts against the budget.
+
+        A chunk of ciphertext for every thread.
+        """
+        return self.lanes * (self.manifest.chunk_bytes + TAG_BYTES)
 
     def weights_bytes(self, partition: int) -> int:
         """Gives the size of a partition's weights object in bytes."""
@@ -184,7 +241,7 @@ class BundleReader:
         Raises:
             BundleIntegrityError, BundleFormatError: as the single reads do.
         """
-        self.check_sizes()
+        check_sizes(self._folder, self.manifest)
         self.read_card()
         largest = max(sizes.weights_bytes for sizes in self.manifest.partitions)
         buffer = np.empty(largest, dtype=np.uint8)
@@ -192,48 +249,28 @@ class BundleReader:
             self.read_structure(partition)
             self.read_weights(partition, buffer)
 
-    def check_sizes(self) -> None:
-        """Compares every file's size with what the manifest implies; needs no key.
-
-        Raises:
-            BundleIntegrityError: when one is missing or has another size.
-        """
-        self._check_size(Kind.CARD, 0, self.manifest.card_bytes)
-        for partition, sizes in enumerate(self.manifest.partitions):
-            self._check_size(Kind.STRUCTURE, partition, sizes.structure_bytes)
-            self._check_size(Kind.WEIGHTS, partition, sizes.weights_bytes)
-
-    def _check_size(self, kind: Kind, index: int, size_bytes: int) -> None:
-        name = ObjectName(kind, index, self.partition_count)
-        try:
-            actual = (self._folder / name.file).stat().st_size
-        except OSError as error:
-            raise BundleIntegrityError from error
-        if actual != ciphertext_bytes(size_bytes, self.manifest.chunk_bytes):
-            raise BundleIntegrityError
-
     def _read_small(self, kind: Kind, index: int, size_bytes: int) -> bytes:
-        self._check_size(kind, index, size_bytes)
+        name = ObjectName(kind, index, self.partition_count)
+        # The file's size is looked at before memory is taken for what a manifest claims.
+        file_bytes = ciphertext_bytes(size_bytes, self.manifest.chunk_bytes)
+        _check_size(self._folder / name.file, file_bytes)
         buffer = np.empty(size_bytes, dtype=np.uint8)
-        self._decrypt(kind, index, buffer)
+        _complete(Load(self._object(name, buffer)))
         return buffer.tobytes()
-
-    def _decrypt(self, kind: Kind, index: int, into: NDArray[np.uint8]) -> None:
-        _complete(Load(self._object(ObjectName(kind, index, self.partition_count), into)))
 
     def _object(self, name: ObjectName, into: NDArray[np.uint8]) -> _EncryptedObject:
         place = self._places.get(name) or self._places.setdefault(name, self._place(name, into))
-        chunks = _Chunks(self.manifest.chunk_bytes, place.bound, self._scratch, into)
+        chunks = _Chunks(self.manifest.chunk_bytes, place.bound, into)
         return _EncryptedObject(self._files, place, chunks)
 
     def _place(self, name: ObjectName, into: NDArray[np.uint8]) -> _Place:
         bound = associated_data(self.manifest.identity, name, into.nbytes)
-        derive = partial(object_key, self._model_key, self.manifest.identity.bundle_id, name)
+        derive = partial(object_key, self._model_key, self.manifest.identity, name)
         return _Place(name.file, bound, cache(derive), name.kind is Kind.WEIGHTS)
 
 
 def _complete(load: Load) -> None:
-    load.work(0)
+    load.work()
     load.finish()
 
 
@@ -261,13 +298,11 @@ class _Chunks:
     Attributes:
         chunk_bytes: plaintext of each but the last.
         bound: associated data.
-        scratch: room for one chunk's ciphertext for every lane.
         into: the plaintext's place.
     """
 
     chunk_bytes: int
     bound: bytes
-    scratch: Sequence[NDArray[np.uint8]]
     into: NDArray[np.uint8]
 
     @property
@@ -278,13 +313,14 @@ class _Chunks:
     def file_bytes(self) -> int:
         return ciphertext_bytes(self.into.nbytes, self.chunk_bytes)
 
-    def decrypt(self, file: int, cipher: AESGCM, chunk: int, lane: int) -> None:
+    def decrypt(self, file: int, cipher: AESGCM, chunk: int) -> None:
         plain = self.into[chunk * self.chunk_bytes : (chunk + 1) * self.chunk_bytes]
-        ciphertext = self.scratch[lane][: plain.nbytes + TAG_BYTES]
         offset = chunk * (self.chunk_bytes + TAG_BYTES)
-        if not read_into(file, ciphertext, offset, to_end=chunk == self.count - 1):
+        to_end = chunk == self.count - 1
+        ciphertext = read_at(file, plain.nbytes + TAG_BYTES, offset, to_end=to_end)
+        if ciphertext is None:
             raise InvalidTag
-        cipher.decrypt_into(chunk_nonce(chunk), ciphertext.data, self.bound, plain.data)
+        cipher.decrypt_into(chunk_nonce(chunk), ciphertext, self.bound, plain.data)
 
 
 class _EncryptedObject:
@@ -301,12 +337,14 @@ class _EncryptedObject:
     def pieces(self) -> int:
         return self._chunks.count
 
-    def fill(self, piece: int, lane: int) -> None:
+    def fill(self, piece: int) -> None:
         try:
             file, cipher = self._open()
-            self._chunks.decrypt(file, cipher, piece, lane)
-        except (OSError, InvalidTag) as error:
+            self._chunks.decrypt(file, cipher, piece)
+        except (WrongFileError, InvalidTag) as error:
             raise BundleIntegrityError from error
+        except OSError as error:
+            raise BundleReadError(self._files.folder / self._place.file, error) from error
 
     def close(self, *, complete: bool) -> None:
         if self._opened is not None:
@@ -321,18 +359,23 @@ class _EncryptedObject:
         with self._opening:
             if self._opened is None:
                 file = self._files.take(self._place.file, self._chunks.file_bytes)
-                if file is None:
-                    raise InvalidTag
                 self._opened = file, self._place.cipher()
             return self._opened
 
 
-def _read_bounded(path: Path, most: int) -> bytes:
+def _check_size(path: Path, size_bytes: int) -> None:
     try:
-        with path.open("rb") as file:
-            raw = file.read(most + 1)
-    except OSError as error:
+        os.close(open_file(path, size_bytes))
+    except WrongFileError as error:
         raise BundleIntegrityError from error
-    if len(raw) > most:
-        raise BundleIntegrityError
-    return raw
+    except OSError as error:
+        raise BundleReadError(path, error) from error
+
+
+def _read_small_file(path: Path, most_bytes: int) -> bytes:
+    try:
+        return read_file(path, most_bytes)
+    except WrongFileError as error:
+        raise BundleIntegrityError from error
+    except OSError as error:
+        raise BundleReadError(path, error) from error

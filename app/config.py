@@ -13,8 +13,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from app.errors import ConfigError
 from app.fields import FieldError, Fields, parse_json
-from app.limits import MAX_BATCH, MAX_DELAY_US
+from app.limits import MAX_BATCH, MAX_DELAY_US, MAX_DENIED_BUNDLES
 from app.manifest import read_model_id
+from app.release import read_bundle_id
 
 T = TypeVar("T")
 
@@ -66,6 +67,9 @@ class ModelConfig:
         minimum_version: the oldest version accepted, so that the host can't roll back.
         owner: who must have signed it.
         tensor_batch: whether requests may be run as rows of one tensor, with other last bits.
+        denied_bundles: ids of bundles that are refused whatever their version.
+        insecure_bundle_format_1: whether bundles are served whose owner didn't say for which key
+            they are, so that whoever brings the key brings the model.
     """
 
     model_id: str
@@ -73,6 +77,8 @@ class ModelConfig:
     minimum_version: int
     owner: Ed25519PublicKey
     tensor_batch: bool = False
+    denied_bundles: frozenset[bytes] = frozenset()
+    insecure_bundle_format_1: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +143,9 @@ class Config:
         settings = {
             "insecure_key_folder": self.insecure_keys,
             "insecure_open_access": self.insecure_open_access,
+            "insecure_bundle_format_1": any(
+                model.insecure_bundle_format_1 for model in self.models
+            ),
             **{f"insecure_{name}": True for name in self.host_provided},
         }
         return tuple(name for name, is_set in settings.items() if is_set)
@@ -269,7 +278,9 @@ class _Reading:
             bundle=self._path(fields, "bundle") if fields.has("bundle") else None,
             minimum_version=fields.integer("minimum_version", least=1, most=1 << 31),
             owner=_read_owner(fields),
-            tensor_batch=fields.flag("tensor_batch") if fields.has("tensor_batch") else False,
+            tensor_batch=_read_flag(fields, "tensor_batch"),
+            denied_bundles=_read_denied(fields),
+            insecure_bundle_format_1=_read_flag(fields, "insecure_bundle_format_1"),
         )
 
     def _tls(self) -> tuple[TlsFiles | None, Path | None]:
@@ -378,6 +389,20 @@ def _walk_meets(way: Path, places: set[Path]) -> bool:
         reached = Path("/") if target.is_absolute() else reached.parent
         ahead += [part for part in reversed(target.parts) if part != "/"]
     return False
+
+
+def _read_flag(fields: Fields, name: str) -> bool:
+    """Reads a flag that is off where it isn't given."""
+    return fields.has(name) and fields.flag(name)
+
+
+def _read_denied(fields: Fields) -> frozenset[bytes]:
+    name = "denied_bundles"
+    texts = fields.texts(name, most=MAX_DENIED_BUNDLES) if fields.has(name) else ()
+    try:
+        return frozenset(map(read_bundle_id, texts))
+    except ValueError as error:
+        raise FieldError(f"{fields.where}.{name}: {error}") from error
 
 
 def _read_owner(fields: Fields) -> Ed25519PublicKey:

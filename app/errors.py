@@ -11,6 +11,8 @@
     ├── BusyError              the queue is full                         503
     ├── BundleError            files on disk                             500, opaque
     │   ├── BundleFormatError
+    │   ├── BundleReadError        an I/O error, which may pass          503
+    │   ├── BundleRefusedError     its owner's, and not accepted         503
     │   └── BundleIntegrityError   one message whatever failed
     ├── KeyUnavailableError    the model key can't be had                503
     ├── AttestationError       says which check failed and what to do
@@ -26,10 +28,28 @@ statuses, `app.__main__` and the command lines in `tools` into exit statuses.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 
 class ApplianceError(Exception):
-    """Base of all errors raised on purpose by this project."""
+    """Base of all errors raised on purpose by this project.
+
+    Its text is for the operator: it may name files and causes.
+    """
+
+    @property
+    def client_text(self) -> str:
+        """What a client is told. Only a kind whose text speaks of nothing else tells that text."""
+        return "the model could not be run"
+
+
+class _AnsweredError(ApplianceError):
+    """One whose text is written for the client."""
+
+    @property
+    def client_text(self) -> str:
+        """See `ApplianceError`."""
+        return str(self)
 
 
 class ConfigError(ApplianceError):
@@ -45,7 +65,7 @@ class ConfigError(ApplianceError):
         super().__init__(f"{source}: {len(self.problems)} problem(s):{lines}")
 
 
-class InputError(ApplianceError):
+class InputError(_AnsweredError):
     """A request or file that the caller has to correct."""
 
 
@@ -57,11 +77,11 @@ class UnsupportedMediaError(InputError):
     """A content type or picture format that isn't served."""
 
 
-class NotFoundError(ApplianceError):
+class NotFoundError(_AnsweredError):
     """No such model, version or route."""
 
 
-class AuthenticationError(ApplianceError):
+class AuthenticationError(_AnsweredError):
     """No or wrong credentials."""
 
 
@@ -69,7 +89,7 @@ class ForbiddenError(AuthenticationError):
     """Credentials that hold, without the right to do this."""
 
 
-class BusyError(ApplianceError):
+class BusyError(_AnsweredError):
     """The queue is full.
 
     Attributes:
@@ -84,12 +104,41 @@ class BusyError(ApplianceError):
 class BundleError(ApplianceError):
     """A bundle on disk can't be used."""
 
+    @property
+    def client_text(self) -> str:
+        """See `ApplianceError`."""
+        return "the model's bundle can't be used"
+
 
 class BundleFormatError(BundleError):
     """Authentic bytes that don't follow the format this version reads."""
 
 
-class BundleIntegrityError(BundleError):
+class BundleReadError(BundleError):
+    """A file of a bundle can't be read at the moment, which says nothing of its content.
+
+    Args:
+        file: what couldn't be read.
+        error: why.
+    """
+
+    def __init__(self, file: Path, error: OSError) -> None:
+        super().__init__(f"{file}: I/O error {error.errno}: {error.strerror}; try again")
+
+    @property
+    def client_text(self) -> str:
+        """See `ApplianceError`."""
+        return "the model's bundle can't be read at the moment"
+
+
+class BundleRefusedError(_AnsweredError, BundleError):
+    """A bundle that its owner signed and that isn't accepted; the message says why.
+
+    What it speaks of stands in the manifest, which anybody can read.
+    """
+
+
+class BundleIntegrityError(_AnsweredError, BundleError):
     """The bundle isn't what its owner signed and encrypted.
 
     One message whatever failed, so that an attacker learns nothing from it.
@@ -104,6 +153,11 @@ class BundleIntegrityError(BundleError):
 
 class KeyUnavailableError(ApplianceError):
     """The model key can't be had; the message never holds key material."""
+
+    @property
+    def client_text(self) -> str:
+        """See `ApplianceError`."""
+        return "the model's key can't be had"
 
 
 class AttestationError(ApplianceError):

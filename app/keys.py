@@ -8,10 +8,14 @@ too, in production a folder that the enclave's start-up attestation has filled.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Final, Protocol
 
 from app.errors import KeyUnavailableError
+from app.files import WrongFileError, read_file
 from app.objects import KEY_BYTES
+
+_MOST_BYTES: Final = 4096
+"""Larger files aren't read to say how large they are."""
 
 
 class KeySource(Protocol):
@@ -44,10 +48,13 @@ def read_key_file(path: Path) -> bytes:
         KeyUnavailableError: when it can't be read or has another size.
     """
     try:
-        with path.open("rb") as file:
-            key = file.read(KEY_BYTES + 1)
+        key = read_file(path, _MOST_BYTES)
+    except WrongFileError as error:
+        raise KeyUnavailableError(f"key file {path}: {error}") from error
     except OSError as error:
-        raise KeyUnavailableError(f"key file {path}: {error.strerror}") from error
+        raise KeyUnavailableError(
+            f"key file {path}: I/O error {error.errno}: {error.strerror}"
+        ) from error
     if len(key) != KEY_BYTES:
         raise KeyUnavailableError(
             f"key file {path}: expected {KEY_BYTES} bytes as 'tools/bundle.py keygen' writes them, "

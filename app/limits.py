@@ -78,8 +78,24 @@ ROOM_TIMEOUT_S: Final = 30.0
 """How long a request waits for memory: a body for other bodies of its client, a model for other
 models, which takes some times their loading."""
 
+MAX_DENIED_BUNDLES: Final = 1024
+"""Bundles that the configuration may deny of each model: 64 KiB of it."""
+
+RESCAN_S: Final = 1.0
+"""How often the bundle folder is looked through for those who ask for the repository's index."""
+
+SCAN_DEADLINE_S: Final = 5.0
+"""How long a request waits for the bundle folder, which answers in milliseconds as a rule. One that
+takes longer holds up those that asked first, and nobody else."""
+
+FIRST_RETRY_S: Final = 1.0
+MOST_RETRY_S: Final = 60.0
+"""When a model is tried again that wanted only for something outside of the appliance, its key for
+example: twice as long after each failure."""
+
 DRAIN_TIMEOUT_S: Final = 30.0
-"""How long a new version that has no room beside the old one waits for its running requests."""
+"""How long a new version waits: for the folder that it lies in, and where it has no room beside the
+old one for that one's running requests."""
 
 # --- connections ------------------------------------------------------------------------------
 MAX_CONNECTIONS: Final = 512

@@ -22,8 +22,8 @@ class Source(Protocol):
         """How many there are."""
         ...
 
-    def fill(self, piece: int, lane: int) -> None:
-        """Puts one piece into its place; called by several threads, each with a lane of its own."""
+    def fill(self, piece: int) -> None:
+        """Puts one piece into its place; called by several threads, each with other pieces."""
         ...
 
     def close(self, *, complete: bool) -> None:
@@ -49,15 +49,11 @@ class Load:
         self._error: Exception | None = None
         self._idle = threading.Condition()
 
-    def work(self, lane: int) -> None:
-        """Fills pieces that nobody has begun until there are none; errors are kept for `finish`.
-
-        Args:
-            lane: the calling thread's own; two threads never use the same one at a time.
-        """
+    def work(self) -> None:
+        """Fills pieces that nobody has begun until there are none; errors are kept for `finish`."""
         while (piece := self._claim()) is not None:
             started = self._clock_ns()
-            error = self._fill(piece, lane)
+            error = self._fill(piece)
             self._end_piece(self._clock_ns() - started, error)
 
     def finish(self) -> None:
@@ -85,9 +81,9 @@ class Load:
             self._running += 1
             return self._unclaimed.popleft()
 
-    def _fill(self, piece: int, lane: int) -> Exception | None:
+    def _fill(self, piece: int) -> Exception | None:
         try:
-            self._source.fill(piece, lane)
+            self._source.fill(piece)
         except Exception as error:
             return error
         return None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime
 from math import prod
 from typing import Final, TypeVar
 
@@ -13,7 +13,8 @@ from app.cpu import CLASSES
 from app.errors import BundleFormatError
 from app.fields import FieldError, Fields, parse_json
 from app.limits import MIB
-from app.objects import BUNDLE_ID_BYTES, FORMAT_VERSION, Identity
+from app.objects import BUNDLE_ID_BYTES, Identity
+from app.release import NAME, RELEASES, Release, read_bytes, read_name
 from app.tensors import TensorSpec, packed_bytes, read_spec
 
 T = TypeVar("T")
@@ -23,11 +24,12 @@ MAX_MANIFEST_BYTES: Final = 16 * MIB
 MAX_PARTITIONS: Final = 100_000
 MAX_OBJECT_BYTES: Final = 1 << 40
 MAX_RUN_NS: Final = 1 << 50
+MAX_VERSION: Final = (1 << 31) - 1
 MIN_CHUNK_BYTES: Final = 4096
 MAX_CHUNK_BYTES: Final = 64 * MIB
 MAX_VALUES: Final = 100_000
 """Tensors, weights or released names of one partition."""
-MODEL_ID: Final = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+MODEL_ID: Final = NAME
 """A model id is a path component of URLs and key files, so its characters are few."""
 OPTIMIZATIONS: Final = ("none", "extended", "all")
 
@@ -45,7 +47,8 @@ class Manifest:
     """What the owner signed. The host can read it, so it names nothing of the model's inside.
 
     Attributes:
-        identity: model id, version and the bundle's random id.
+        identity: model id, version, the bundle's random id and its format.
+        release: which key it is for, and when; None in format 1.
         onnxruntime: the version whose optimiser wrote the structures.
         optimization: "none", "extended" (runs on any CPU) or "all" (the build machine's CPU class).
         cpu: the class of CPU that the structures are for: a key of `app.cpu.CLASSES`.
@@ -56,6 +59,7 @@ class Manifest:
     """
 
     identity: Identity
+    release: Release | None
     onnxruntime: str
     optimization: str
     cpu: str
@@ -64,12 +68,26 @@ class Manifest:
     card_bytes: int
     partitions: tuple[PartitionSizes, ...]
 
+    def commits_to(self, model_key: bytes) -> bool:
+        """Says whether the owner signed for this key; in format 1 he signed for any."""
+        return self.release is None or self.release.commits_to(model_key, self.identity.bundle_id)
+
+    def check_expiry(self, now: datetime) -> None:
+        """Refuses a bundle whose time is over.
+
+        Raises:
+            BundleRefusedError: it has expired.
+        """
+        if self.release is not None:
+            self.release.check_expiry(now)
+
     def to_json(self) -> dict[str, object]:
         """Gives the form that `parse_manifest` reads."""
         return {
-            "format_version": FORMAT_VERSION,
+            "format_version": self.identity.format_version,
             "model": {"id": self.identity.model_id, "version": self.identity.model_version},
             "bundle_id": self.identity.bundle_id.hex(),
+            **({} if self.release is None else self.release.to_json()),
             "onnxruntime": self.onnxruntime,
             "optimization": self.optimization,
             "cpu": self.cpu,
@@ -163,13 +181,21 @@ def parse_manifest(raw: bytes) -> Manifest:
 
 def _read_manifest(fields: Fields) -> Manifest:
     version = fields.integer("format_version", least=0, most=1 << 31)
-    if version != FORMAT_VERSION:
-        raise FieldError(f"format version {version}: this appliance reads version {FORMAT_VERSION}")
+    read_release = RELEASES.get(version)
+    if read_release is None:
+        readable = " and ".join(map(str, RELEASES))
+        raise FieldError(f"format version {version}: this appliance reads versions {readable}")
     model = fields.inner("model")
-    identity = Identity(read_model_id(model), read_model_version(model), _read_bundle_id(fields))
+    identity = Identity(
+        read_model_id(model),
+        read_model_version(model),
+        read_bytes(fields, "bundle_id", BUNDLE_ID_BYTES),
+        version,
+    )
     model.done()
     manifest = Manifest(
         identity=identity,
+        release=read_release(fields),
         onnxruntime=fields.text("onnxruntime", longest=64),
         optimization=fields.choice("optimization", OPTIMIZATIONS),
         cpu=fields.choice("cpu", CLASSES),
@@ -186,25 +212,12 @@ def _read_manifest(fields: Fields) -> Manifest:
 
 def read_model_id(fields: Fields) -> str:
     """Takes the field "id": lower-case letters, digits, '.', '_' and '-', at most 64."""
-    model_id = fields.text("id")
-    if not MODEL_ID.fullmatch(model_id):
-        raise FieldError(
-            f"{fields.where}.id: expected at most 64 of a-z, 0-9, '.', '_', '-', "
-            f"starting with a letter or digit; got {model_id[:80]!r}"
-        )
-    return model_id
+    return read_name(fields, "id")
 
 
 def read_model_version(fields: Fields) -> int:
     """Takes the field "version": a whole number from 1."""
-    return fields.integer("version", least=1, most=(1 << 31) - 1)
-
-
-def _read_bundle_id(fields: Fields) -> bytes:
-    text = fields.text("bundle_id", longest=2 * BUNDLE_ID_BYTES)
-    if not re.fullmatch(f"[0-9a-f]{{{2 * BUNDLE_ID_BYTES}}}", text):
-        raise FieldError(f"manifest.bundle_id: expected {2 * BUNDLE_ID_BYTES} hex digits")
-    return bytes.fromhex(text)
+    return fields.integer("version", least=1, most=MAX_VERSION)
 
 
 def _read_sizes(fields: Fields) -> PartitionSizes:

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-FORMAT_VERSION: Final = 1
 TAG_BYTES: Final = 16
 KEY_BYTES: Final = 32
+CHECK_BYTES: Final = 32
 BUNDLE_ID_BYTES: Final = 32
 
 
@@ -36,11 +36,19 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """What every object of one bundle is bound to."""
+    """What every object of one bundle is bound to.
+
+    Attributes:
+        model_id, model_version: which model it is.
+        bundle_id: 32 random bytes of this very bundle.
+        format_version: the format that its objects are written in; keys and associated data
+            carry it, so objects of one format aren't objects of another.
+    """
 
     model_id: str
     model_version: int
     bundle_id: bytes
+    format_version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,14 +73,28 @@ class ObjectName:
         return f"{self.index:05d}.{self.kind.name.lower()}.enc"
 
 
-def object_key(model_key: bytes, bundle_id: bytes, name: ObjectName) -> AESGCM:
+def object_key(model_key: bytes, identity: Identity, name: ObjectName) -> AESGCM:
     """Derives the cipher of one object: HKDF-SHA-256 (RFC 5869).
 
     The salt is the random id of this very bundle, so a key is never used for
     two objects, and the chunk's number alone is a safe nonce.
     """
-    info = b"cloister object key" + struct.pack(">III", FORMAT_VERSION, name.kind.value, name.index)
-    return AESGCM(HKDF(SHA256(), KEY_BYTES, bundle_id, info).derive(model_key))
+    place = struct.pack(">III", identity.format_version, name.kind.value, name.index)
+    info = b"cloister object key" + place
+    return AESGCM(HKDF(SHA256(), KEY_BYTES, identity.bundle_id, info).derive(model_key))
+
+
+def key_check(model_key: bytes, salt: bytes) -> bytes:
+    """Derives 32 bytes that commit to a model key and tell nothing of it.
+
+    AES-GCM alone doesn't commit to its key: whoever brings a key of his own can bring objects
+    that decrypt under it. So what the owner signs holds this value.
+
+    Args:
+        model_key: 32 bytes.
+        salt: the bundle's id in a manifest; empty for the key by itself.
+    """
+    return HKDF(SHA256(), CHECK_BYTES, salt, b"cloister key check 1\0").derive(model_key)
 
 
 def chunk_nonce(chunk: int) -> bytes:
@@ -90,7 +112,7 @@ def associated_data(identity: Identity, name: ObjectName, plaintext_bytes: int) 
     return b"".join(
         (
             b"cloister object",
-            struct.pack(">II", FORMAT_VERSION, len(model_id)),
+            struct.pack(">II", identity.format_version, len(model_id)),
             model_id,
             struct.pack(">Q", identity.model_version),
             identity.bundle_id,

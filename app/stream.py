@@ -15,7 +15,6 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,9 +26,6 @@ from app.tensors import aligned_buffer
 Buffer = NDArray[np.uint8]
 StartLoad = Callable[[int, Buffer], Load]
 """Begins to fill a buffer with a partition's authenticated weights."""
-
-_LOADER_LANE: Final = 0
-_OWN_LANE: Final = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +134,7 @@ class WeightStream:
 
     def _complete(self, load: Load) -> None:
         """Helps with a load until it is complete."""
-        load.work(_OWN_LANE if self._loader else _LOADER_LANE)
+        load.work()
         load.finish()
 
     def _load_ahead(self) -> None:
@@ -155,7 +151,7 @@ class WeightStream:
     def _hand_over(self, load: Load, buffer: Buffer) -> None:
         """Lets the loader's thread begin, unless waking it would take as long as the load."""
         if self._loader is not None and buffer.nbytes >= self._hand_over_bytes:
-            self._loader.submit(load.work, _LOADER_LANE)
+            self._loader.submit(load.work)
 
     def _slot(self, number: int) -> Buffer:
         """Gives the part of a slot that a load of the endless sequence fills."""

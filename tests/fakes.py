@@ -124,7 +124,7 @@ class OnePiece:
     work: Callable[[], None]
     pieces: int = 1
 
-    def fill(self, piece: int, lane: int) -> None:
+    def fill(self, piece: int) -> None:
         """See `app.loading.Source`."""
         self.work()
 

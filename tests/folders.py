@@ -16,7 +16,7 @@ from PIL import Image
 
 from app.bundle import MANIFEST_FILE, SIGNATURE_FILE, SIGNED_PREFIX
 from tests import models
-from tools.bundling.writer import BundleKeys, write_bundle
+from tools.bundling.writer import BundleKeys, Period, write_bundle
 from tools.model_folder import (
     CARD_FILE,
     MODEL_FILE,
@@ -69,12 +69,13 @@ def make_bundle(
     *,
     keys: BundleKeys = KEYS,
     version: int = 1,
+    period: Period | None = None,
 ) -> Path:
     """Encrypts a folder in chunks of the smallest size."""
     small = replace(
         folder, model_version=version, plan=replace(folder.plan, chunk_bytes=CHUNK_BYTES)
     )
-    write_bundle(small, keys, target, progress=lambda _: None)
+    write_bundle(small, keys, target, progress=lambda _: None, period=period)
     return target
 
 

@@ -61,6 +61,7 @@ class Host:
         minimum_version: int = 1,
         model_id: str = "chain",
         change: Mapping[str, object] | None = None,
+        **model_change: object,
     ) -> Start:
         """Runs `main` with one bundle; a start that gets as far as listening stops there.
 
@@ -70,6 +71,7 @@ class Host:
             model_key: content of the key's file; None for no file.
             model_id: as configured; it names the key's file too.
             change: replaces fields of the configuration; None takes one out.
+            model_change: replaces fields of the model's configuration.
         """
         found = Start()
         self._record(found)
@@ -79,7 +81,7 @@ class Host:
             (keys / f"{model_id}.key").write_bytes(model_key)
         config = self.folder / "config.json"
         model = self.model(bundle, owner=owner, minimum_version=minimum_version, model_id=model_id)
-        content = {**_config(keys, model), **(change or {})}
+        content = {**_config(keys, {**model, **model_change}), **(change or {})}
         config.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
         found.status = appliance.main(["--config", str(config)])
         found.announced, found.said = self.capsys.readouterr()

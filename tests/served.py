@@ -18,6 +18,7 @@ from app.runner import PartitionTiming, RunResult
 from app.runtime import Runtime
 from app.server.application import create_application
 from app.server.wsgi import ADMISSION
+from app.serving.models import IndexEntry
 from app.serving.statistics import Recorder, Statistics
 from app.tensors import Array
 from tests import fakes
@@ -62,6 +63,7 @@ class Model:
     compute: fakes.Compute
     calls: list[Call] = field(default_factory=list)
     is_available: bool = True
+    bundle_id: str = "ab" * 32
     recorder: Recorder = field(init=False)
 
     def __post_init__(self) -> None:
@@ -117,10 +119,10 @@ class Models:
             raise NotFoundError(f"model {model_id!r} has no version {str(version)[:20]!r}")
         return found
 
-    def index(self) -> list[tuple[str, int, str, str]]:
+    def index(self) -> list[IndexEntry]:
         """See the protocol."""
         return [
-            (name, model.version, *self.states.get(name, ("READY", "")))
+            IndexEntry(name, model.version, *self.states.get(name, ("READY", "")), model.bundle_id)
             for name, model in self.served.items()
         ]
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKey
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from app.errors import ConfigError
+from app.files import WrongFileError, read_file
 
 CLOCK_SKEW: Final = datetime.timedelta(minutes=5)
 """How far a made certificate reaches back: an enclave's clock is the host's and may be ahead."""
@@ -207,12 +208,13 @@ def _identity(chain: Sequence[x509.Certificate], key: _Key) -> ServerIdentity:
 
 def _read_pem(path: Path, problems: list[str]) -> bytes | None:
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_PEM_BYTES + 1)
-    except OSError as error:
-        problems.append(f"{path}: can't be read: {error.strerror}")
+        # While it is looked at, in the event loop, every client waits.
+        data = read_file(path, MAX_PEM_BYTES, may_be_link=True)
+    except (WrongFileError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        problems.append(f"{path}: can't be read: {reason}")
         return None
-    if len(data) > MAX_PEM_BYTES or b"-----BEGIN " not in data:
+    if b"-----BEGIN " not in data:
         problems.append(f"{path}: isn't a PEM file of at most {MAX_PEM_BYTES} bytes")
         return None
     return data

@@ -12,9 +12,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from app.errors import ApplianceError, BusyError, NotFoundError
-from app.serving.models import Bundle, Scan, ServedModel
+from app.errors import ApplianceError, BundleReadError, BusyError, NotFoundError
+from app.limits import DRAIN_TIMEOUT_S
+from app.serving.models import Bundle, IndexEntry, Scan, ServedModel
 from app.serving.residence import Residence
+from app.serving.scanner import Scanner
 from app.serving.statistics import Statistics
 
 Key = tuple[str, int]
@@ -29,6 +31,7 @@ class Catalogue:
         residence: where they are loaded.
         report: takes lines for people.
         clock_ns: monotonic.
+        rescan_s: how long `index` is content with the bundles that were seen last.
     """
 
     def __init__(
@@ -38,9 +41,10 @@ class Catalogue:
         *,
         report: Callable[[str], None] = lambda _: None,
         clock_ns: Callable[[], int] = time.perf_counter_ns,
+        rescan_s: float = 0.0,
     ) -> None:
         self.residence = residence
-        self._scan = scan
+        self._scanner = Scanner(scan, rescan_s=rescan_s)
         self._report = report
         self._clock_ns = clock_ns
         # Guarded by the residence's `changed`.
@@ -60,12 +64,12 @@ class Catalogue:
         Raises:
             ApplianceError: why one of them can't be served, or none at all.
         """
+        self._scanner.fresh()
         with self.residence.loading:
-            self._look()
+            self._take_notice()
             for name, error in self._refused:
                 if name in required:
                     raise error
-                self._report(f"bundle {name}: {error}")
             for name in sorted({name for name, _ in self._offered}):
                 self._start(name, is_required=name in required)
             failures = [model.life.failure for model in self._models.values()]
@@ -106,6 +110,7 @@ class Catalogue:
         """
         with self.residence.changed:
             model = self._lookup(model_id, version)
+            model.life.recover(self._clock_ns())
             model.life.check(model_id)
             is_known = model.life.verified is not None
         if not is_known:
@@ -113,18 +118,30 @@ class Catalogue:
                 self.residence.verify(model)
         return model
 
-    def index(self) -> list[tuple[str, int, str, str]]:
-        """Looks for bundles and gives name, version, state and its reason for every version.
+    def index(self) -> list[IndexEntry]:
+        """Looks for bundles and gives what there is.
 
-        States are the protocol's: "READY" means that the next request is served, from memory or
-        after loading. A bundle whose manifest doesn't hold goes by its folder and version 0.
+        It doesn't wait for a model that loads: bundles that came meanwhile are in the next answer.
+
+        Raises:
+            BusyError: the bundle folder never answered.
         """
-        with self.residence.loading:
-            self._look()
+        self._scanner.recent()
+        if self.residence.loading.acquire(blocking=False):
+            try:
+                self._take_notice()
+            finally:
+                self.residence.loading.release()
         with self.residence.changed:
-            found = [(*key, *model.life.describe()) for key, model in self._models.items()]
-            found += [(name, 0, "UNAVAILABLE", str(error)) for name, error in self._refused]
-        return sorted(found)
+            versions = [
+                IndexEntry(*key, *model.life.describe(), model.bundle_id)
+                for key, model in self._models.items()
+            ]
+            refused = [
+                IndexEntry(name, 0, "UNAVAILABLE", error.client_text)
+                for name, error in self._refused
+            ]
+        return sorted([*versions, *refused], key=lambda entry: (entry.name, entry.version))
 
     def load(self, name: str) -> None:
         """Looks for bundles and switches to the newest version once it is loaded.
@@ -134,8 +151,9 @@ class Catalogue:
             BusyError: others use the memory for it.
             ApplianceError: it can't be loaded; the version before serves on.
         """
+        self._scanner.fresh(DRAIN_TIMEOUT_S)
         with self.residence.loading:
-            self._look()
+            self._take_notice()
             model = self._newest(name)
             old = self._current.get(name)
             with self.residence.changed:
@@ -197,12 +215,17 @@ class Catalogue:
         for model in self.models():
             self.residence.drain(model)
 
-    def _look(self) -> None:
-        """Takes notice of bundles that came or went; which version answers stays as it is."""
-        found = self._scan()
+    def _take_notice(self) -> None:
+        """Takes notice of bundles that came or went, with `loading` held.
+
+        Which version answers stays as it is. What can't be read at the moment hasn't gone.
+        """
+        seen = self._scanner.latest  # of all looks so far, whichever the caller waited for
+        self._report_refused(seen.refused)
+        is_whole = not any(isinstance(error, BundleReadError) for _, error in seen.refused)
         with self.residence.changed:
-            self._refused = found.refused
-            self._offered = {_key(bundle): bundle for bundle in found.bundles}
+            self._refused = seen.refused
+            self._offered = {_key(bundle): bundle for bundle in seen.bundles}
             for key, bundle in self._offered.items():
                 known = self._models.get(key)
                 if known is None or (known.bundle.identity != bundle.identity and _is_idle(known)):
@@ -210,11 +233,18 @@ class Catalogue:
                     if known is not None and self._current.get(key[0]) is known:
                         self._current[key[0]] = self._models[key]
             for key in [each for each in self._models if each not in self._offered]:
-                if _is_idle(self._models[key]):
+                if is_whole and _is_idle(self._models[key]):
                     gone = self._models.pop(key)
                     if self._current.get(key[0]) is gone:
                         del self._current[key[0]]
             self.residence.sharers = max(1, len({name for name, _ in self._models}))
+
+    def _report_refused(self, refused: Sequence[tuple[str, ApplianceError]]) -> None:
+        """Tells people why bundles are refused, once for each reason."""
+        known = {(name, str(error)) for name, error in self._refused}
+        for name, error in refused:
+            if (name, str(error)) not in known:
+                self._report(f"bundle {name}: {error}")
 
     def _newest(self, name: str) -> ServedModel:
         """Gives the newest version that there is a bundle of."""
@@ -225,7 +255,7 @@ class Catalogue:
 
     def _lookup(self, model_id: str, version: str | None) -> ServedModel:
         current = self._current.get(model_id)
-        if version is None and current is not None and current.life.failure is None:
+        if version is None and current is not None and current.life.holds_its_place:
             return current
         found = {str(number): (name, number) for name, number in self._models if name == model_id}
         if not found:
@@ -233,7 +263,7 @@ class Catalogue:
         if version is None:
             self._current[model_id] = max(
                 (self._models[key] for key in found.values()),
-                key=lambda each: (each.life.failure is None, each.version),
+                key=lambda each: (each.life.holds_its_place, each.version),
             )
             return self._current[model_id]
         if version not in found:

@@ -10,8 +10,15 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.card import ModelCard
-from app.errors import ApplianceError, BusyError, NotFoundError
-from app.limits import MAX_TIMEOUT_US
+from app.errors import (
+    ApplianceError,
+    BundleReadError,
+    BundleRefusedError,
+    BusyError,
+    KeyUnavailableError,
+    NotFoundError,
+)
+from app.limits import FIRST_RETRY_S, MAX_TIMEOUT_US, MOST_RETRY_S
 from app.objects import Identity
 from app.runner import Runner, RunResult
 from app.serving.batching import Batcher, Together
@@ -22,6 +29,12 @@ from app.tensors import Array, check_inputs
 
 _NS_PER_US = 1000
 _NS_PER_MS = 1_000_000
+_NS_PER_S = 1_000_000_000
+
+_PASSING = (KeyUnavailableError, BundleReadError)
+"""Failures that say nothing of the model: what it needs couldn't be had when it was asked for."""
+_MOST_DOUBLINGS = 16
+"""Enough for any pause, and no number that grows for ever."""
 
 
 class State(enum.Enum):
@@ -42,10 +55,12 @@ class Verified:
     Attributes:
         card: the model's.
         needs: its memory.
+        check: refuses it once it has expired, with a BundleRefusedError.
     """
 
     card: ModelCard
     needs: Needs
+    check: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +118,26 @@ class Scan:
     refused: Sequence[tuple[str, ApplianceError]] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class IndexEntry:
+    """A version in the repository's index.
+
+    Attributes:
+        name: the model's; of a bundle that is refused its folder's.
+        version: 0 for a bundle that is refused.
+        state: the protocol's word; "READY" means that the next request is served, from memory or
+            after loading.
+        reason: for the state; clients may read it.
+        bundle_id: 64 hex digits; empty for a bundle that is refused.
+    """
+
+    name: str
+    version: int
+    state: str
+    reason: str
+    bundle_id: str = ""
+
+
 @dataclass(slots=True)
 class Life:
     """What `app.serving.residence` keeps of a model version, under its lock.
@@ -119,6 +154,9 @@ class Life:
         stays_until_ns: until when other models don't push it out.
         yields_until_ns: until when requests wait, so that another model gets its memory.
         failure: why it can't be loaded.
+        retry_at_ns: when a request may try again what failed for want of something outside; None
+            where only a load request may.
+        failures: of that kind, one after the other.
     """
 
     state: State = State.UNLOADED
@@ -133,10 +171,30 @@ class Life:
     stays_until_ns: int = 0
     yields_until_ns: int = 0
     failure: ApplianceError | None = None
+    retry_at_ns: int | None = None
+    failures: int = 0
+
+    def fail(self, error: ApplianceError, now_ns: int) -> None:
+        """Notes why it can't be loaded.
+
+        What the appliance found out stays true. What it couldn't find out, as a key or a file
+        couldn't be had, a later request finds out: after a pause that doubles each time.
+        """
+        self.state, self.failure, self.retry_at_ns = State.FAILED, error, None
+        if isinstance(error, _PASSING):
+            pause_s = min(FIRST_RETRY_S * 2**self.failures, MOST_RETRY_S)
+            self.retry_at_ns = now_ns + int(pause_s * _NS_PER_S)
+            self.failures = min(self.failures + 1, _MOST_DOUBLINGS)
+
+    def recover(self, now_ns: int) -> None:
+        """Lets the next request try again once the pause after a failure is over."""
+        if self.retry_at_ns is not None and now_ns >= self.retry_at_ns:
+            self.failure, self.retry_at_ns, self.state = None, None, State.UNLOADED
 
     def forgive(self) -> None:
         """Lets requests use it again after a failure, or after it was unloaded on request."""
         self.is_wanted, self.failure = True, None
+        self.retry_at_ns, self.failures = None, 0
         if self.state is State.FAILED:
             self.state = State.UNLOADED
 
@@ -146,19 +204,36 @@ class Life:
         Raises:
             NotFoundError: it was unloaded on request.
             BusyError: it makes room for its new version.
-            ApplianceError: why it can't be loaded.
+            ApplianceError: why it can't be served.
         """
         if not self.is_wanted:
             raise NotFoundError(f"model {model_id!r} is unloaded; load it first")
-        if self.failure is not None:
-            raise self.failure
+        trouble = self.trouble
+        if trouble is not None:
+            raise trouble
         if self.is_leaving:
             raise BusyError(f"model {model_id!r} makes room for its new version; try again")
 
+    @property
+    def trouble(self) -> ApplianceError | None:
+        """Why it can't be served: it failed, or has expired."""
+        if self.failure is None and self.verified is not None:
+            try:
+                self.verified.check()
+            except BundleRefusedError as error:
+                return error
+        return self.failure
+
+    @property
+    def holds_its_place(self) -> bool:
+        """Whether no older version answers for it; one that will be tried again keeps its place."""
+        return self.retry_at_ns is not None or self.trouble is None
+
     def describe(self) -> tuple[str, str]:
-        """Gives the protocol's word for its state, and a reason."""
-        if self.failure is not None:
-            return "UNAVAILABLE", str(self.failure)
+        """Gives the protocol's word for its state, and a reason that clients may read."""
+        trouble = self.trouble
+        if trouble is not None:
+            return "UNAVAILABLE", trouble.client_text
         if self.state is State.DRAINING:
             return "UNLOADING", "its last requests are running"
         if not self.is_wanted:
@@ -208,6 +283,11 @@ class ServedModel:
         return self.bundle.identity.model_version
 
     @property
+    def bundle_id(self) -> str:
+        """The id of the bundle that it is loaded from: 64 hex digits."""
+        return self.bundle.identity.bundle_id.hex()
+
+    @property
     def card(self) -> ModelCard:
         """Its tensors, labels and preprocessing; a model that `Catalogue.find` gave has one.
 
@@ -229,7 +309,7 @@ class ServedModel:
     @property
     def is_available(self) -> bool:
         """Whether the next request is served, if need be after loading."""
-        return self.life.is_wanted and self.life.failure is None
+        return self.life.is_wanted and self.life.trouble is None
 
     @property
     def is_loaded(self) -> bool:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import NoReturn
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from app.bundle import BundleReader, read_manifest
+from app.acceptance import check_acceptance
+from app.bundle import BundleReader, SignedManifest
 from app.card import ModelCard
 from app.config import Config, ModelConfig
 from app.cpu import ANY, this_cpu
@@ -17,6 +23,7 @@ from app.errors import (
     ApplianceError,
     BundleFormatError,
     BundleIntegrityError,
+    BundleReadError,
     MemoryBudgetError,
 )
 from app.keys import KeySource
@@ -42,6 +49,7 @@ class FolderBundle:
         wanted: what the configuration says of the model.
         config: threads and batches.
         keys: where the model key comes from.
+        now: tells the time, to see whether it has expired.
     """
 
     def __init__(
@@ -50,13 +58,16 @@ class FolderBundle:
         manifest: Manifest,
         wanted: ModelConfig,
         config: Config,
+        *,
         keys: KeySource,
+        now: Clock,
     ) -> None:
         self._folder = folder
         self._manifest = manifest
         self._wanted = wanted
         self._config = config
         self._keys = keys
+        self._now = now
         # With one computing thread another core is free to decrypt meanwhile.
         self._overlap = config.inference_threads == 1
         self._card: ModelCard | None = None
@@ -69,11 +80,15 @@ class FolderBundle:
     def verify(self) -> Verified:
         """See `Bundle`."""
         self._check_fit()
+        self._check_expiry()
         reader = self._reader()
         # Every object is authenticated before anything is loaded.
         reader.verify()
         self._card = reader.read_card()
-        return Verified(self._card, _needs(reader))
+        return Verified(self._card, _needs(reader), self._check_expiry)
+
+    def _check_expiry(self) -> None:
+        self._manifest.check_expiry(self._now())
 
     def open(self, budget_bytes: int) -> Opened:
         """See `Bundle`. How many requests run together is decided by what the room is good for."""
@@ -132,64 +147,89 @@ class FolderBundle:
         )
 
 
-def find_bundles(config: Config, keys: KeySource) -> Scan:
+Clock = Callable[[], datetime]
+"""Gives the time of day with its time zone. In an enclave it is the host's word."""
+
+
+def time_of_day() -> datetime:
+    """Gives the time by the machine's clock, UTC."""
+    return datetime.now(UTC)
+
+
+def find_bundles(config: Config, keys: KeySource, now: Clock = time_of_day) -> Scan:
     """Looks for bundles and verifies their manifests, nothing else."""
     bundles: list[FolderBundle] = []
     refused: list[tuple[str, ApplianceError]] = []
-    for name, folder, read in _candidates(config):
+    for name, find in _candidates(config):
         try:
-            manifest, wanted = read()
+            folder, manifest, wanted = find()
+            check_acceptance(manifest, wanted, now())
         except ApplianceError as error:
             refused.append((name, error))
         else:
-            bundles.append(FolderBundle(folder, manifest, wanted, config, keys))
+            bundles.append(FolderBundle(folder, manifest, wanted, config, keys=keys, now=now))
     return Scan(tuple(bundles), tuple(refused))
 
 
-_Read = Callable[[], tuple[Manifest, ModelConfig]]
+_Find = Callable[[], tuple[Path, Manifest, ModelConfig]]
 
 
-def _candidates(config: Config) -> Iterator[tuple[str, Path, _Read]]:
-    """Gives what a bundle is called, its folder, and how its manifest is read.
+def _candidates(config: Config) -> Iterator[tuple[str, _Find]]:
+    """Gives what a bundle is called, and how its folder and manifest are had.
 
     Those of the bundle folder come first: where both have a version, the configured one counts.
     """
-    owners = {model.owner.public_bytes_raw(): model.owner for model in config.models}
-    by_id = {model.model_id: model for model in config.models}
     if config.bundle_folder is not None:
-        found = sorted(islice(config.bundle_folder.glob(f"*{SUFFIX}"), MAX_BUNDLES))
-        for folder in found:
-            yield folder.name, folder, lambda folder=folder: _read_any(folder, owners, by_id)  # type: ignore[misc]
+        yield from _candidates_in(config.bundle_folder, config.models)
     for model in config.models:
         if model.bundle is not None:
-            folder = model.bundle
-            yield model.model_id, folder, lambda folder=folder, model=model: _read(folder, model)  # type: ignore[misc]
+            yield model.model_id, partial(_find_configured, model.bundle, model)
 
 
-def _read(folder: Path, wanted: ModelConfig) -> tuple[Manifest, ModelConfig]:
-    manifest = read_manifest(
-        folder, wanted.owner, minimum_version=wanted.minimum_version, model_id=wanted.model_id
-    )
-    return manifest, wanted
+def _candidates_in(parent: Path, models: Sequence[ModelConfig]) -> Iterator[tuple[str, _Find]]:
+    owners = {model.owner.public_bytes_raw(): model.owner for model in models}
+    by_id = {model.model_id: model for model in models}
+    try:
+        folders = sorted(islice(_bundles_in(parent), MAX_BUNDLES))
+    except OSError as error:
+        yield "bundle_folder", partial(_fail, BundleReadError(parent, error))
+        return
+    for folder in folders:
+        yield folder.name, partial(_find_any, folder, owners, by_id)
 
 
-def _read_any(
+def _bundles_in(parent: Path) -> Iterator[Path]:
+    """Gives the bundles of a folder; a folder that isn't there has none."""
+    with suppress(FileNotFoundError, NotADirectoryError), os.scandir(parent) as entries:
+        yield from (parent / entry.name for entry in entries if entry.name.endswith(SUFFIX))
+
+
+def _fail(error: ApplianceError) -> NoReturn:
+    raise error
+
+
+def _find_configured(folder: Path, wanted: ModelConfig) -> tuple[Path, Manifest, ModelConfig]:
+    return folder, SignedManifest.read(folder).verified(wanted.owner), wanted
+
+
+def _find_any(
     folder: Path, owners: Mapping[bytes, Ed25519PublicKey], by_id: Mapping[str, ModelConfig]
-) -> tuple[Manifest, ModelConfig]:
-    """Reads a bundle of any configured model: signed by that model's owner, not older than it may.
+) -> tuple[Path, Manifest, ModelConfig]:
+    """Reads a bundle of any configured model: signed by that model's owner.
 
     Raises:
         BundleIntegrityError: no owner signed it, or not the owner of that model.
     """
+    signed = SignedManifest.read(folder)
     for raw, owner in owners.items():
         try:
-            manifest = read_manifest(folder, owner, minimum_version=1)
+            manifest = signed.verified(owner)
         except BundleIntegrityError:
             continue
         wanted = by_id.get(manifest.identity.model_id)
         if wanted is None or wanted.owner.public_bytes_raw() != raw:
             break
-        return _read(folder, wanted)
+        return folder, manifest, wanted
     raise BundleIntegrityError
 
 

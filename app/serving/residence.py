@@ -141,6 +141,7 @@ class Residence:
     def _use(self, model: ServedModel) -> Batcher | None:
         """Counts a user of a loaded model; None when it isn't loaded, or has to make room."""
         with self.changed:
+            model.life.recover(self._clock_ns())
             model.life.check(model.model_id)
             if model.life.batcher is None or self._clock_ns() < model.life.yields_until_ns:
                 return None
@@ -156,6 +157,10 @@ class Residence:
         Raises:
             ApplianceError: it doesn't hold; the model has failed.
         """
+        with self.changed:
+            trouble = model.life.trouble  # of one who tried while this thread waited, for example
+            if trouble is not None:
+                raise trouble
         if model.life.verified is not None:
             return
         try:
@@ -214,6 +219,7 @@ class Residence:
         with self.changed:
             life = model.life
             life.opened, life.batcher, life.state = opened, batcher, State.READY
+            life.failures = 0
             life.used_at = next(self._uses)
             if not life.is_wanted:  # unloaded on request meanwhile
                 self._close(model)
@@ -297,7 +303,7 @@ class Residence:
             found = ExecutionError(0, "load", f"unexpected {type(error).__name__}")
         with self.changed:
             self._close(model)
-            model.life.state, model.life.failure = State.FAILED, found
+            model.life.fail(found, self._clock_ns())
         return found
 
     # --- unloading -----------------------------------------------------------------------------

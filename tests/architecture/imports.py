@@ -30,6 +30,24 @@ def imports(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
+def reads_files(path: Path) -> bool:
+    """Says whether a module opens or reads files by itself."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        text = ast.unparse(node.func)
+        mode = node.args[0] if node.args else None
+        is_mode = isinstance(mode, ast.Constant) and isinstance(mode.value, str)
+        if text in ("open", "os.open") or (text.endswith(".open") and is_mode):
+            return True
+        if isinstance(node.func, ast.Attribute) and node.func.attr in _READING:
+            return True
+    return False
+
+
+_READING: Final = {"read_bytes", "read_text", "pread", "preadv", "readv", "fdopen"}
+
+
 def inner_imports(known: Mapping[str, Path]) -> Mapping[str, set[str]]:
     """Gives, for each module, the modules among `known` that it imports."""
     return {

@@ -8,13 +8,21 @@ from typing import Final
 
 import pytest
 
-from tests.architecture.imports import ROOT, imports, inner_imports, modules, outer_imports
+from tests.architecture.imports import (
+    ROOT,
+    imports,
+    inner_imports,
+    modules,
+    outer_imports,
+    reads_files,
+)
 
 ROWS: Final = (
     ("app.aes", "app.dumps", "app.outlets"),
     ("app", "app.cpu", "app.errors", "app.limits", "app.fields", "app.runtime", "app.loading"),
     ("app.files", "app.tensors", "app.schedule", "app.ledger", "app.batch"),
     ("app.objects", "app.card"),
+    ("app.release",),
     ("app.manifest",),
     (
         "app.bundle",
@@ -25,7 +33,7 @@ ROWS: Final = (
         "app.config",
         "app.pictures",
     ),
-    ("app.runner", "app.audit"),
+    ("app.runner", "app.audit", "app.acceptance"),
     ("app.access.*",),
     ("app.serving.*",),
     ("app.server.*",),
@@ -166,6 +174,17 @@ def test_libraries_have_one_place(library: str) -> None:
 def test_app_needs_nothing_that_occlum_lacks(name: str) -> None:
     used = set(imports(MODULES[name])) - THREADS_ONLY
     assert not {each.split(".")[0] for each in used} & NOT_IN_OCCLUM
+
+
+def test_files_that_others_fill_are_read_in_one_place() -> None:
+    """It waits for no pipe and follows no link; whoever opens by himself may do both."""
+    assert {name for name, path in modules("app").items() if reads_files(path)} == {
+        "app.files",
+        "app.config",  # measured, and read once at start, as the policy and what follows
+        "app.access.policy",
+        "app.cpu",
+        "app.server.routes.page",
+    }
 
 
 @pytest.mark.parametrize("name", scripts())

@@ -97,8 +97,9 @@ def test_manifest_of_a_newer_version_around_old_objects(
 
 EDITS: list[tuple[dict[str, Any], str]] = [
     ({"extra": 1}, "unknown field(s) 'extra'"),
-    ({"format_version": 2}, "format version 2: this appliance reads version 1"),
+    ({"format_version": 3}, "format version 3: this appliance reads versions 1 and 2"),
     ({"format_version": 0}, "format version 0"),
+    ({"released_at": "yesterday"}, "released_at: expected a time as"),
     ({"onnxruntime": "0.1", "optimization": "all"}, "optimised for onnxruntime 0.1"),
     ({"chunk_bytes": 1 << 40}, "chunk_bytes"),
     ({"card_bytes": 1 << 40}, "card_bytes"),

@@ -45,9 +45,12 @@ VALUES = st.recursive(
 BYTES = st.binary(max_size=64) | VALUES.map(lambda value: json.dumps(value).encode())
 
 MANIFEST: dict[str, object] = {
-    "format_version": 1,
+    "format_version": 2,
     "model": {"id": "m", "version": 1},
     "bundle_id": "00" * 32,
+    "key_id": "k1",
+    "key_check": "01" * 32,
+    "released_at": "2026-01-02T03:04:05Z",
     "onnxruntime": "1",
     "optimization": "none",
     "cpu": "any",
@@ -84,14 +87,18 @@ BINARY_REQUEST: dict[str, object] = {
     ],
     "outputs": [{"name": "y", "parameters": {"binary_data": True, "classification": 2}}],
 }
+MODEL: dict[str, object] = {
+    "id": "m",
+    "bundle": "/b",
+    "minimum_version": 1,
+    "owner_public_key": "A" * 43 + "=",
+}
 CONFIG: dict[str, object] = {
     "format": 1,
     "sgx_mode": "SIM",
     "production": False,
     "listen": {"host": "::1", "port": 0, "names": ["localhost"]},
-    "models": [
-        {"id": "m", "bundle": "/b", "minimum_version": 1, "owner_public_key": "A" * 43 + "="}
-    ],
+    "models": [MODEL],
     "key_folder": "/k",
     "budget_bytes": 1,
     "workers": 1,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import numpy as np
 from hypothesis import given, settings
@@ -25,6 +27,7 @@ from app.manifest import (
     parse_structure,
 )
 from app.objects import Identity
+from app.release import Release
 from app.server.oip.datatypes import DATATYPES
 from app.server.oip.request import InferRequest, WantedOutput, decode_request
 from app.server.oip.response import InferAnswer, encode_response
@@ -54,14 +57,18 @@ LAYOUTS = st.builds(
     st.lists(WEIGHTS, max_size=3).map(tuple),
     *[SIZES] * 5,
 )
-MANIFESTS = st.builds(
-    Manifest,
-    st.builds(
-        Identity,
-        st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True),
-        st.integers(1, (1 << 31) - 1),
-        st.binary(min_size=32, max_size=32),
-    ),
+IDS = st.from_regex(r"[a-z0-9][a-z0-9._-]{0,63}", fullmatch=True)
+RANDOM = st.binary(min_size=32, max_size=32)
+MOMENTS = st.datetimes(timezones=st.just(UTC)).map(lambda moment: moment.replace(microsecond=0))
+RELEASES = st.builds(
+    lambda key_id, check, times: Release(key_id, check, times[0], (*times, None)[1]),
+    IDS,
+    RANDOM,
+    st.lists(MOMENTS, min_size=1, max_size=2, unique=True).map(sorted),
+)
+
+
+_CONTENT = (
     NAMES,
     st.sampled_from(OPTIMIZATIONS),
     st.sampled_from(CLASSES),
@@ -72,6 +79,19 @@ MANIFESTS = st.builds(
         tuple
     ),
 )
+
+
+def manifests(version: int, releases: st.SearchStrategy[Release | None]) -> st.SearchStrategy[Any]:
+    """Draws manifests of a format."""
+    return st.builds(
+        Manifest,
+        st.builds(Identity, IDS, st.integers(1, (1 << 31) - 1), RANDOM, st.just(version)),
+        releases,
+        *_CONTENT,
+    )
+
+
+MANIFESTS = manifests(1, st.none()) | manifests(2, RELEASES)
 MEANS = st.floats(-1e6, 1e6)
 SPREADS = st.floats(1e-6, 1e6)
 

@@ -65,7 +65,7 @@ class _WholeWeights:
     into: NDArray[np.uint8]
     pieces: int = 1
 
-    def fill(self, _piece: int, _lane: int) -> None:
+    def fill(self, _piece: int) -> None:
         self.structure.fill(self.into)
 
     def close(self, *, complete: bool) -> None:

@@ -270,7 +270,7 @@ def decrypting_rate(reader: BundleReader, threads: int) -> float:
     """Gives the bytes per second of reading and decrypting all weights, the median of some passes.
 
     Args:
-        reader: with a lane for every thread.
+        reader: it counts the memory of as many threads.
         threads: that share each load.
     """
     sizes = [reader.weights_bytes(index) for index in range(reader.partition_count)]
@@ -281,7 +281,7 @@ def decrypting_rate(reader: BundleReader, threads: int) -> float:
             started = time.perf_counter()
             for index, size in enumerate(sizes):
                 load = reader.load_weights(index, buffer[:size])
-                wait([pool.submit(load.work, lane) for lane in range(threads)])
+                wait([pool.submit(load.work) for _ in range(threads)])
                 load.finish()
             taken.append(time.perf_counter() - started)
     return sum(sizes) / median(taken)

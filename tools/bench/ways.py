@@ -197,6 +197,7 @@ class _Served:
     def __init__(self, name: str, card: ModelCard, way: Way) -> None:
         self.model_id = name
         self.version = 1
+        self.bundle_id = ""
         self.card = card
         self.is_available = True
         self.recorder = Recorder(name, self.version)

@@ -6,7 +6,9 @@ import json
 import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -23,13 +25,17 @@ from app.objects import (
     ObjectName,
     associated_data,
     chunk_nonce,
+    key_check,
     object_key,
 )
+from app.release import FORMAT_VERSION, Release, write_time
 from tools.errors import ModelError
 from tools.files import new_folder
 from tools.graph.structure import Structure, separate
 from tools.model_folder import ModelFolder, changed_files
 from tools.planner.plan import Partition
+
+_KEY_ID_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +45,31 @@ class BundleKeys:
     Attributes:
         model_key: 32 secret bytes from which every object's key is derived.
         owner: signs the manifest.
+        key_id: names the model key to people and key services; None for a name that is derived
+            from it and tells nothing of it.
     """
 
     model_key: bytes
     owner: Ed25519PrivateKey
+    key_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """For which time a bundle is.
+
+    Attributes:
+        released_at: from when on; with its time zone.
+        expires_at: until when; None for ever.
+    """
+
+    released_at: datetime
+    expires_at: datetime | None = None
+
+    @classmethod
+    def from_now(cls) -> Period:
+        """Gives the time from now on, for ever."""
+        return cls(datetime.now(UTC).replace(microsecond=0))
 
 
 def write_bundle(
@@ -50,6 +77,7 @@ def write_bundle(
     keys: BundleKeys,
     target: Path,
     progress: Callable[[int], None],
+    period: Period | None = None,
 ) -> Manifest:
     """Encrypts a model's partitions and signs their manifest.
 
@@ -61,28 +89,52 @@ def write_bundle(
         keys: the owner's.
         target: the bundle's folder; it appears whole or not at all.
         progress: called with the number of partitions written.
+        period: when it may be served; from now on if None.
 
     Raises:
-        ModelError: when a partition isn't the planned one, or something else than a bundle
+        ModelError: when a partition isn't the planned one, the period has no end after its
+            beginning, or something else than a bundle
             stands at `target`.
     """
     if problems := changed_files(folder):
         raise ModelError(f"{folder.path}: " + "; ".join(problems))
     if target.exists() and not (target / MANIFEST_FILE).exists():
         raise ModelError(f"{target}: exists and isn't a bundle, so it isn't replaced")
-    identity = Identity(folder.model_id, folder.model_version, secrets.token_bytes(BUNDLE_ID_BYTES))
+    bundle_id = secrets.token_bytes(BUNDLE_ID_BYTES)
+    identity = Identity(folder.model_id, folder.model_version, bundle_id, FORMAT_VERSION)
+    release = _release(keys, period or Period.from_now(), bundle_id)
     with new_folder(target) as work:
         writer = _ObjectWriter(work, keys.model_key, identity, folder.plan.chunk_bytes)
-        manifest = _write_objects(folder, writer, progress)
+        manifest = _write_objects(folder, writer, release, progress)
         raw = (json.dumps(manifest.to_json(), indent=1) + "\n").encode()
         (work / MANIFEST_FILE).write_bytes(raw)
         (work / SIGNATURE_FILE).write_bytes(keys.owner.sign(SIGNED_PREFIX + raw))
     return manifest
 
 
+def default_key_id(model_key: bytes) -> str:
+    """Gives a model key's name where its owner gives it none: 16 hex digits."""
+    return key_check(model_key, b"").hex()[:_KEY_ID_DIGITS]
+
+
+def _release(keys: BundleKeys, period: Period, bundle_id: bytes) -> Release:
+    if period.expires_at is not None and period.expires_at <= period.released_at:
+        raise ModelError(
+            f"the bundle would expire at {write_time(period.expires_at)}, before it is released "
+            f"at {write_time(period.released_at)}"
+        )
+    return Release(
+        key_id=keys.key_id or default_key_id(keys.model_key),
+        key_check=key_check(keys.model_key, bundle_id),
+        released_at=period.released_at,
+        expires_at=period.expires_at,
+    )
+
+
 def _write_objects(
     folder: ModelFolder,
     writer: _ObjectWriter,
+    release: Release,
     progress: Callable[[int], None],
 ) -> Manifest:
     partitions = folder.plan.partitions
@@ -96,6 +148,7 @@ def _write_objects(
         progress(partition.index + 1)
     return Manifest(
         identity=writer.identity,
+        release=release,
         onnxruntime=VERSION,
         optimization=folder.plan.optimization,
         cpu=folder.plan.cpu,
@@ -160,7 +213,7 @@ class _ObjectWriter:
 
     def write(self, name: ObjectName, plain: NDArray[np.uint8]) -> None:
         """Encrypts one object; the file is new, its name can't have been used before."""
-        cipher = object_key(self._model_key, self.identity.bundle_id, name)
+        cipher = object_key(self._model_key, self.identity, name)
         bound = associated_data(self.identity, name, plain.nbytes)
         with (self._folder / name.file).open("xb") as file:
             for chunk, start in enumerate(range(0, max(1, plain.nbytes), self.chunk_bytes)):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +14,10 @@ from rich.table import Table
 
 from app.bundle import MANIFEST_FILE, BundleReader, read_manifest
 from app.errors import BundleError, BundleFormatError
+from app.files import WrongFileError, read_file
 from app.keys import read_key_file
 from app.manifest import MAX_MANIFEST_BYTES, Manifest, parse_manifest
+from app.release import NAME, read_time, write_time
 from tools.bundling.keys import (
     make_model_key,
     make_owner_key,
@@ -22,7 +25,7 @@ from tools.bundling.keys import (
     read_owner_key,
     read_public_key,
 )
-from tools.bundling.writer import BundleKeys, write_bundle
+from tools.bundling.writer import BundleKeys, Period, write_bundle
 from tools.command_line import DONE, parser, progress, run
 from tools.errors import ModelError
 from tools.model_folder import open_folder
@@ -36,10 +39,12 @@ Encrypts a model's partitions into a bundle that only the enclave can read.
   tools/bundle.py keygen owner OWNER.pem    the owner's signing key and OWNER.pub
   tools/bundle.py inspect BUNDLE            what anybody can read of a bundle
   tools/bundle.py verify BUNDLE --key KEYFILE --owner-public-key OWNER.pub
+  tools/bundle.py id partitions/NAME        the model's id, alone on its line
 
 Each has its own --help."""
 
 _SUBCOMMANDS: Final = ("write", "keygen", "inspect", "verify", "id")
+_MOST_DAY_DIGITS: Final = 6
 _DEFAULT_OWNER_KEY: Final = Path("build/owner/owner.pem")
 
 
@@ -68,9 +73,7 @@ def _parser() -> ArgumentParser:
     inspect.add_argument("bundle", type=Path)
     inspect.set_defaults(action=_inspect)
     _add_verify(commands.add_parser("verify", help="check signature and decrypt every object"))
-    shown = commands.add_parser("id", help="print a model's id: its key file is named ID.key")
-    shown.add_argument("model", type=Path, metavar="partitions/NAME", help="the model's folder")
-    shown.set_defaults(action=_show_id)
+    _add_id(commands.add_parser("id", help="print an id, alone on its line"))
     return found
 
 
@@ -87,8 +90,69 @@ def _add_write(found: ArgumentParser) -> None:
     found.add_argument(
         "-o", "--output", type=Path, required=True, metavar="BUNDLE", help="the bundle's folder"
     )
+    found.add_argument(
+        "--expires",
+        type=_expiry,
+        metavar="TIME",
+        help="from when on no appliance serves the bundle: 2027-01-31T00:00:00Z, 2027-01-31, or "
+        "90d for days after its release (default: never)",
+    )
+    found.add_argument(
+        "--released",
+        type=_moment,
+        metavar="TIME",
+        help="when the bundle is released (default: now)",
+    )
+    found.add_argument(
+        "--key-id",
+        type=_key_id,
+        metavar="NAME",
+        help="the model key's name in the manifest (default: 16 hex digits that are derived from "
+        "the key and tell nothing of it)",
+    )
     found.add_argument("--quiet", action="store_true", help="print nothing but errors")
     found.set_defaults(action=_write)
+
+
+def _add_id(found: ArgumentParser) -> None:
+    found.add_argument("path", type=Path, metavar="partitions/NAME", help="a model, or a bundle")
+    which = found.add_mutually_exclusive_group()
+    for name, meaning in (
+        ("model", "the model's id, as which its key file is named (default)"),
+        ("bundle", "the bundle's own id, as answers hold it and --deny-bundle takes it"),
+        ("key", "the id of the model key that the bundle is encrypted with"),
+    ):
+        which.add_argument(
+            f"--{name}", dest="which", action="store_const", const=name, help=meaning
+        )
+    found.set_defaults(action=_show_id, which="model")
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return read_time(text if "T" in text else f"{text}T00:00:00Z")
+    except ValueError as error:
+        raise ArgumentTypeError(
+            f"expected 2027-01-31T00:00:00Z or 2027-01-31, both UTC, not {text!r}"
+        ) from error
+
+
+def _expiry(text: str) -> datetime | timedelta:
+    days = text.removesuffix("d")
+    if days == text:
+        return _moment(text)
+    if not days.isdecimal() or len(days) > _MOST_DAY_DIGITS:
+        raise ArgumentTypeError(f"expected a number of days as 90d, not {text!r}")
+    return timedelta(days=int(days))
+
+
+def _key_id(text: str) -> str:
+    if not NAME.fullmatch(text):
+        raise ArgumentTypeError(
+            f"expected at most 64 of a-z, 0-9, '.', '_', '-', starting with a letter or digit, "
+            f"not {text!r}"
+        )
+    return text
 
 
 def _add_verify(found: ArgumentParser) -> None:
@@ -109,12 +173,22 @@ def _add_verify(found: ArgumentParser) -> None:
 
 def _write(options: Namespace) -> int:
     folder = open_folder(options.model)
-    keys = BundleKeys(read_key_file(options.key), read_owner_key(options.owner_key))
+    keys = BundleKeys(read_key_file(options.key), read_owner_key(options.owner_key), options.key_id)
+    period = _period(options.released, options.expires)
     with progress("encrypting", len(folder.plan.partitions), quiet=options.quiet) as done:
-        manifest = write_bundle(folder, keys, options.output, progress=done)
+        manifest = write_bundle(folder, keys, options.output, progress=done, period=period)
     if not options.quiet:
         _show(options.output, manifest)
     return DONE
+
+
+def _period(released: datetime | None, expires: datetime | timedelta | None) -> Period:
+    """Gives the period that was asked for; days count from the release on."""
+    start = released or Period.from_now().released_at
+    try:
+        return Period(start, start + expires if isinstance(expires, timedelta) else expires)
+    except OverflowError as error:
+        raise ModelError("--expires: no calendar has that day") from error
 
 
 def _make_model_key(options: Namespace) -> int:
@@ -130,19 +204,35 @@ def _make_owner_key(options: Namespace) -> int:
 
 
 def _inspect(options: Namespace) -> int:
-    _require_bundle(options.bundle)
-    with (options.bundle / MANIFEST_FILE).open("rb") as file:
-        raw = file.read(MAX_MANIFEST_BYTES + 1)
-    if len(raw) > MAX_MANIFEST_BYTES:
-        raise BundleFormatError(f"{MANIFEST_FILE}: more than {MAX_MANIFEST_BYTES} bytes")
-    _show(options.bundle, parse_manifest(raw))
+    _show(options.bundle, _unchecked_manifest(options.bundle))
     print("not checked: 'tools/bundle.py verify' checks the signature and every object")
     return DONE
 
 
 def _show_id(options: Namespace) -> int:
-    print(open_folder(options.model).model_id)
+    if not (options.path / MANIFEST_FILE).is_file() and options.which == "model":
+        print(open_folder(options.path).model_id)
+        return DONE
+    manifest = _unchecked_manifest(options.path)
+    ids = {
+        "model": manifest.identity.model_id,
+        "bundle": manifest.identity.bundle_id.hex(),
+        "key": manifest.release.key_id if manifest.release else None,
+    }
+    found = ids[options.which]
+    if found is None:
+        raise ModelError(f"{options.path}: a bundle of format 1 names no key")
+    print(found)
     return DONE
+
+
+def _unchecked_manifest(bundle: Path) -> Manifest:
+    """Reads a manifest without looking at who signed it."""
+    _require_bundle(bundle)
+    try:
+        return parse_manifest(read_file(bundle / MANIFEST_FILE, MAX_MANIFEST_BYTES))
+    except WrongFileError as error:
+        raise BundleFormatError(f"{bundle / MANIFEST_FILE}: {error}") from error
 
 
 def _require_bundle(path: Path) -> None:
@@ -160,11 +250,18 @@ def _verify(options: Namespace) -> int:
             f"{options.bundle}: version {identity.model_version} is older than "
             f"{options.minimum_version}"
         )
+    manifest.check_expiry(datetime.now(UTC))
     BundleReader(options.bundle, manifest, read_key_file(options.key)).verify()
+    if manifest.release is None:
+        print(
+            f"{options.bundle}: note: format 1 doesn't say for which key it is, so appliances "
+            "refuse it unless they are told otherwise; write it again"
+        )
     print(
         f"{options.bundle}: {identity.model_id} version {identity.model_version}, "
         f"{len(manifest.partitions)} partitions: signature and every object hold"
     )
+    print(_release_lines(manifest))
     return DONE
 
 
@@ -180,9 +277,23 @@ def _show(path: Path, manifest: Manifest) -> None:
     console = Console()
     console.print(table)
     console.print(
-        f"bundle id {identity.bundle_id.hex()}\n"
+        f"{_release_lines(manifest)}\n"
         f"optimised for onnxruntime {manifest.onnxruntime} ({manifest.optimization}), "
         f"planned for {format_size(manifest.budget_bytes)}, "
         f"encrypted in chunks of {format_size(manifest.chunk_bytes)}",
         soft_wrap=True,
     )
+
+
+def _release_lines(manifest: Manifest) -> str:
+    release = manifest.release
+    lines = [
+        f"bundle id {manifest.identity.bundle_id.hex()}, format {manifest.identity.format_version}"
+    ]
+    if release is not None:
+        expiry = "never" if release.expires_at is None else write_time(release.expires_at)
+        lines += [
+            f"key id {release.key_id}",
+            f"released {write_time(release.released_at)}, expires {expiry}",
+        ]
+    return "\n".join(lines)

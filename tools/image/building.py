@@ -50,6 +50,8 @@ def build(request: BuildRequest) -> None:
     """
     served = request.served()
     request.check_served(served)
+    for reason in request.left_out():
+        _say(f"note: {reason}")
     _check_access(request)
     stage = BUILD / "python"
     stage_python(stage / "python-occlum", BUILD / "wheels", _say)

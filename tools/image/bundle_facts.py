@@ -9,6 +9,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.files import WrongFileError, read_file
+from app.manifest import MAX_MANIFEST_BYTES
 from tools.errors import ImageBuildError
 
 MANIFEST = "manifest.json"
@@ -16,10 +18,11 @@ MANIFEST = "manifest.json"
 
 @dataclass(frozen=True, slots=True)
 class BundleFacts:
-    """Attributes: model_id and version of its model; budget_bytes of its plan."""
+    """Attributes: model_id and version of its model; bundle_id; budget_bytes of its plan."""
 
     model_id: str
     version: int
+    bundle_id: str
     budget_bytes: int
 
 
@@ -34,8 +37,8 @@ def read_bundle_facts(path: Path) -> BundleFacts:
     """
     manifest = path / MANIFEST
     try:
-        content = json.loads(manifest.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+        content = json.loads(read_file(manifest, MAX_MANIFEST_BYTES))
+    except (WrongFileError, OSError, ValueError) as error:
         raise ImageBuildError(str(path), [f"{MANIFEST} can't be read: {error}"]) from error
     model = content.get("model") if isinstance(content, dict) else None
     if not isinstance(model, dict):
@@ -43,6 +46,7 @@ def read_bundle_facts(path: Path) -> BundleFacts:
     values = {
         "model.id": (model.get("id"), str),
         "model.version": (model.get("version"), int),
+        "bundle_id": (content.get("bundle_id"), str),
         "budget_bytes": (content.get("budget_bytes"), int),
     }
     problems = [
@@ -52,4 +56,4 @@ def read_bundle_facts(path: Path) -> BundleFacts:
     ]
     if problems:
         raise ImageBuildError(str(manifest), problems)
-    return BundleFacts(model["id"], model["version"], content["budget_bytes"])
+    return BundleFacts(model["id"], model["version"], content["bundle_id"], content["budget_bytes"])

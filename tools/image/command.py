@@ -10,6 +10,8 @@ from pathlib import Path
 
 from app.config import DEFAULT_MAX_BATCH, DEFAULT_MAX_DELAY_US, MAX_THREADS, TLS_LIBRARIES
 from app.limits import MAX_BATCH, MAX_DELAY_US
+from app.manifest import MAX_VERSION
+from app.release import read_bundle_id
 from tools.command_line import DONE, run
 from tools.errors import ImageBuildError
 from tools.image.building import BUILD, build, real_occlum
@@ -56,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
         help="development: model keys as files that the host can read",
     )
     add("--owner-public-key", type=Path, metavar="FILE", help="who signs the bundles (owner.pub)")
+    _add_acceptance(add)
     add(
         "--access-policy",
         type=Path,
@@ -152,6 +155,31 @@ def _add_identity(add: Callable[..., object]) -> None:
     )
 
 
+def _add_acceptance(add: Callable[..., object]) -> None:
+    add(
+        "--minimum-version",
+        type=_minimum_version,
+        action="append",
+        metavar="[MODEL=]N",
+        help="oldest version of this model, or of all, that is served; may be repeated (default: "
+        "the newest that is there when the image is built)",
+    )
+    add(
+        "--deny-bundle",
+        type=_bundle_id,
+        action="append",
+        metavar="ID",
+        help="never serve this bundle, whatever its version; may be repeated ('tools/bundle.py id "
+        "BUNDLE --bundle' prints its id)",
+    )
+    add(
+        "--insecure-bundle-format-1",
+        action="append",
+        metavar="MODEL",
+        help="serve bundles of this model that don't say for which key they are; may be repeated",
+    )
+
+
 def _add_work(add: Callable[..., object]) -> None:
     add(
         "--workers",
@@ -223,6 +251,18 @@ def _family(text: str) -> int:
     return int(digits, 16)
 
 
+def _minimum_version(text: str) -> tuple[str, int]:
+    name, _, number = text.rpartition("=")
+    return name, _number(number, 1, MAX_VERSION)
+
+
+def _bundle_id(text: str) -> str:
+    try:
+        return read_bundle_id(text).hex()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
 def _count(text: str) -> int:
     return _number(text, 1, MAX_THREADS)
 
@@ -265,6 +305,9 @@ def request_of(arguments: argparse.Namespace) -> BuildRequest:
         tensor_batch=tuple(arguments.tensor_batch or ()),
         bundle_in_image=arguments.bundle_in_image,
         identity=Identity(arguments.product_id, arguments.security_version, arguments.family_id),
+        minimum_versions=dict(arguments.minimum_version or ()),
+        denied_bundles=tuple(arguments.deny_bundle or ()),
+        insecure_bundle_format_1=tuple(arguments.insecure_bundle_format_1 or ()),
     )
     if problems := request.problems():
         raise ImageBuildError("arguments", problems)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from app.bundle import BundleReader, read_manifest
-from app.config import DEFAULT_MAX_BATCH, DEFAULT_MAX_DELAY_US, TLS_LIBRARIES
+from app.acceptance import check_acceptance
+from app.bundle import check_sizes, read_manifest
+from app.config import DEFAULT_MAX_BATCH, DEFAULT_MAX_DELAY_US, TLS_LIBRARIES, ModelConfig
 from app.errors import BundleError
 from tools.errors import ImageBuildError
 from tools.image.bundle_facts import BundleFacts, read_bundle_facts
@@ -83,6 +86,10 @@ class BuildRequest:
         max_delay_us: how long one may be kept waiting for others to run with.
         tensor_batch: ids of models whose requests may run as rows of one tensor.
         identity: product, security version and family that a quote will name.
+        minimum_versions: by model id, "" for those that aren't named: the oldest version that is
+            served; the newest that is there where none is given.
+        denied_bundles: ids of bundles that are never served, 64 hex digits.
+        insecure_bundle_format_1: ids of models whose bundles may be of format 1.
     """
 
     bundle: Path | None
@@ -107,6 +114,9 @@ class BuildRequest:
     tensor_batch: tuple[str, ...] = ()
     bundle_in_image: bool = False
     identity: Identity = _NOT_NAMED
+    minimum_versions: Mapping[str, int] = field(default_factory=dict)
+    denied_bundles: tuple[str, ...] = ()
+    insecure_bundle_format_1: tuple[str, ...] = ()
 
     def problems(self) -> list[str]:
         """Every reason not to start."""
@@ -145,6 +155,8 @@ class BuildRequest:
             found.append("--access-policy and --insecure-open-access exclude each other")
         if self.production and self.insecure_open_access:
             found.append("--production and --insecure-open-access exclude each other")
+        if self.production and self.insecure_bundle_format_1:
+            found.append("--production and --insecure-bundle-format-1 exclude each other")
         if self.production and self.mode != "HW":
             found.append("--production needs --mode HW")
         if self.max_batch is not None and self.max_batch > self.workers:
@@ -168,8 +180,25 @@ class BuildRequest:
         """The bundles that the app will serve.
 
         Raises:
-            ImageBuildError: one of them can't be read.
+            ImageBuildError: one of them can't be read, or a model has none that is served.
         """
+        offered = self._offered()
+        served = [bundle for bundle in offered if self._why_not(bundle, offered) is None]
+        ids = {bundle.facts.model_id for bundle in served}
+        without = [bundle for bundle in offered if bundle.facts.model_id not in ids]
+        if without:
+            raise ImageBuildError(
+                "bundles", [f"{self._why_not(each, offered)}" for each in without]
+            )
+        return served
+
+    def left_out(self) -> list[str]:
+        """Says of every bundle that won't be served why."""
+        offered = self._offered()
+        reasons = (self._why_not(bundle, offered) for bundle in offered)
+        return [reason for reason in reasons if reason is not None]
+
+    def _offered(self) -> list[ServedBundle]:
         found: list[ServedBundle] = []
         if self.bundle is not None:
             parent = BUNDLES if self.bundle_in_image else BUNDLE_FOLDER
@@ -184,6 +213,30 @@ class BuildRequest:
             )
         return found
 
+    def _why_not(self, bundle: ServedBundle, offered: Sequence[ServedBundle]) -> str | None:
+        """Says why a bundle isn't served; None for one that is."""
+        facts = bundle.facts
+        if facts.bundle_id in self.denied_bundles:
+            return f"{bundle.source}: won't be served: --deny-bundle {facts.bundle_id}"
+        least = self._minimum_version(facts.model_id, offered)
+        if facts.version < least:
+            return (
+                f"{bundle.source}: version {facts.version} of {facts.model_id} won't be served, "
+                f"{least} is the oldest that is; --minimum-version changes that"
+            )
+        return None
+
+    def _minimum_version(self, model_id: str, bundles: Sequence[ServedBundle]) -> int:
+        """The oldest version that is served: the newest that is there, unless another is named."""
+        named = self.minimum_versions.get(model_id, self.minimum_versions.get(""))
+        versions = [
+            bundle.facts.version
+            for bundle in bundles
+            if bundle.facts.model_id == model_id
+            and bundle.facts.bundle_id not in self.denied_bundles
+        ]
+        return named if named is not None else max(versions, default=1)
+
     def check_served(self, served: list[ServedBundle]) -> None:
         """Finds out now what would keep the app from starting.
 
@@ -194,8 +247,13 @@ class BuildRequest:
         found = [problem for bundle in served for problem in self._bundle_problems(bundle)]
         ids = sorted({bundle.facts.model_id for bundle in served})
         found += [
-            f"--tensor-batch {name}: no such model is served; there are {', '.join(ids)}"
-            for name in self.tensor_batch
+            f"{option} {name}: no such model is served; there are {', '.join(ids)}"
+            for option, names in (
+                ("--tensor-batch", self.tensor_batch),
+                ("--minimum-version", filter(None, self.minimum_versions)),
+                ("--insecure-bundle-format-1", self.insecure_bundle_format_1),
+            )
+            for name in names
             if name not in ids
         ]
         if found:
@@ -205,16 +263,27 @@ class BuildRequest:
         found = []
         if self.owner_public_key is not None:
             raw = base64.b64decode(_public_key(self.owner_public_key))
-            owner = Ed25519PublicKey.from_public_bytes(raw)
+            wanted = self._wanted(bundle.facts, Ed25519PublicKey.from_public_bytes(raw))
             try:
-                manifest = read_manifest(bundle.source, owner, minimum_version=1)
-                BundleReader(bundle.source, manifest, bytes(32)).check_sizes()
+                manifest = read_manifest(bundle.source, wanted.owner, minimum_version=1)
+                check_acceptance(manifest, wanted, datetime.now(UTC))
+                check_sizes(bundle.source, manifest)
             except BundleError as error:
                 found.append(f"{bundle.source}: {error}")
         folder = self.insecure_key_folder
         if folder is not None and not (folder / f"{bundle.facts.model_id}.key").is_file():
             found.append(f"{folder}: holds no {bundle.facts.model_id}.key")
         return found
+
+    def _wanted(self, facts: BundleFacts, owner: Ed25519PublicKey) -> ModelConfig:
+        """What the app will be told of a model."""
+        return ModelConfig(
+            model_id=facts.model_id,
+            bundle=None,
+            minimum_version=facts.version,
+            owner=owner,
+            insecure_bundle_format_1=facts.model_id in self.insecure_bundle_format_1,
+        )
 
     def budget_of(self, served: list[ServedBundle]) -> int:
         """The budget that the image has to have room for, in bytes."""
@@ -259,16 +328,18 @@ class BuildRequest:
         """One entry per model; a bundle in the folder is found there by its manifest."""
         found: dict[str, dict[str, Any]] = {}
         for bundle in served:
+            model_id = bundle.facts.model_id
             entry = found.setdefault(
-                bundle.facts.model_id,
+                model_id,
                 {
-                    "id": bundle.facts.model_id,
-                    "minimum_version": bundle.facts.version,
+                    "id": model_id,
+                    "minimum_version": self._minimum_version(model_id, served),
                     "owner_public_key": owner,
-                    "tensor_batch": bundle.facts.model_id in self.tensor_batch,
+                    "tensor_batch": model_id in self.tensor_batch,
+                    "denied_bundles": sorted(set(self.denied_bundles)),
+                    "insecure_bundle_format_1": model_id in self.insecure_bundle_format_1,
                 },
             )
-            entry["minimum_version"] = min(entry["minimum_version"], bundle.facts.version)
             if bundle.is_in_image:
                 entry["bundle"] = bundle.place
         return list(found.values())

@@ -46,8 +46,8 @@ also hold a copy of an executable while that is started."""
 KERNEL_STACK_BYTES = 1 * MIB
 """LibOS stack per thread, the value of Occlum's template."""
 
-LOOP_THREADS = 3
-"""The event loop, and two for libraries that start their own."""
+LOOP_THREADS = 4
+"""The event loop, one that looks for bundles, and two for libraries that start their own."""
 
 SPARE_THREADS = 12
 """Occlum frees a thread's slot only a little after the thread ends."""
@@ -125,7 +125,7 @@ def derive_sizes(
         Line("workers", workers, "request threads, each may wait with a request of a batch"),
         Line("inference", inference_threads, "threads of one session"),
         Line("loaders", loaders, "loading weights ahead, for each loaded model"),
-        Line("loop", LOOP_THREADS, "event loop, libraries"),
+        Line("loop", LOOP_THREADS, "event loop, bundle folder, libraries"),
         Line("spare", SPARE_THREADS, "a slot is free only a little after its thread ended"),
     )
     thread_count = sum(line.amount for line in threads)

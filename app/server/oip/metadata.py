@@ -7,6 +7,7 @@ from typing import Final
 
 from app.card import ModelCard
 from app.server.oip.datatypes import DATATYPES
+from app.serving.models import IndexEntry
 from app.tensors import TensorSpec
 
 PLATFORM: Final = "onnx_onnxv1"
@@ -24,15 +25,38 @@ EXTENSIONS: Final = (
 """What `GET /v2` announces: extensions of the protocol that are implemented, nothing else."""
 
 
-def model_metadata(model_id: str, versions: Sequence[str], card: ModelCard) -> dict[str, object]:
+def model_metadata(
+    model_id: str, versions: Sequence[str], card: ModelCard, bundle_id: str
+) -> dict[str, object]:
     """Gives the protocol's description of a model; variable dimensions are -1."""
     return {
         "name": model_id,
         "versions": list(versions),
         "platform": PLATFORM,
+        "properties": bundle_parameter(bundle_id),
         "inputs": [_tensor(spec) for spec in card.inputs],
         "outputs": [_tensor(spec) for spec in card.outputs],
     }
+
+
+def repository_entry(entry: IndexEntry) -> dict[str, object]:
+    """Gives a version as the repository's index has it; a refused bundle has no id."""
+    parameters = {"parameters": bundle_parameter(entry.bundle_id)} if entry.bundle_id else {}
+    return {
+        "name": entry.name,
+        "version": str(entry.version),
+        "state": entry.state,
+        "reason": entry.reason,
+        **parameters,
+    }
+
+
+def bundle_parameter(bundle_id: str) -> dict[str, str]:
+    """Gives, as a parameter, which bundle something is of.
+
+    A version may be written twice, and a host may exchange one bundle for the other: the id tells.
+    """
+    return {"bundle_id": bundle_id}
 
 
 def sizes(spec: TensorSpec) -> list[int]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from app.card import ModelCard
 from app.server.oip.classification import best_classes
 from app.server.oip.datatypes import datatype_of, to_binary
+from app.server.oip.metadata import bundle_parameter
 from app.server.oip.numbers import to_json
 from app.server.oip.request import InferRequest
 from app.tensors import Array
@@ -35,6 +36,8 @@ def encode_response(
     card: ModelCard,
     request: InferRequest,
     outputs: Mapping[str, Array],
+    *,
+    bundle_id: str = "",
 ) -> InferAnswer:
     """Encodes the outputs that the client asked for.
 
@@ -44,6 +47,7 @@ def encode_response(
         card: its labels and outputs.
         request: what was asked.
         outputs: the model's, by name; not changed until the answer has left.
+        bundle_id: of the bundle that the model was loaded from; empty for none.
 
     Raises:
         InputError: an output can't be had in the form that was asked for.
@@ -51,6 +55,8 @@ def encode_response(
     answer: dict[str, object] = {"model_name": model_id, "model_version": str(version)}
     if request.id is not None:
         answer["id"] = request.id
+    if bundle_id:
+        answer["parameters"] = bundle_parameter(bundle_id)
     described: list[dict[str, object]] = []
     tensors: list[memoryview] = []
     for wanted in request.outputs:

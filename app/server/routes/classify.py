@@ -14,6 +14,7 @@ from app.limits import MAX_BODY_BYTES, MAX_TOP_K
 from app.pictures import picture_tensor
 from app.runner import PartitionTiming
 from app.runtime import Runtime
+from app.server.oip.metadata import bundle_parameter
 from app.server.routes.bodies import DecodingTurn, read_body
 from app.server.routes.rights import admission, needs
 from app.server.routes.served import Models
@@ -49,7 +50,11 @@ def add_routes(application: Flask, catalogue: Models, runtime: Runtime, turn: De
         finished = time.perf_counter_ns()
         model.recorder.read_input(decoded - started)
         response = jsonify(
-            model={"id": model.model_id, "version": model.version},
+            model={
+                "id": model.model_id,
+                "version": model.version,
+                **bundle_parameter(model.bundle_id),
+            },
             labels=best_labels(model.card, result.outputs, top_k),
             timing={
                 "decode_ms": _ms(decoded - started),

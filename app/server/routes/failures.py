@@ -11,6 +11,8 @@ from werkzeug.exceptions import HTTPException
 from app.errors import (
     ApplianceError,
     AuthenticationError,
+    BundleReadError,
+    BundleRefusedError,
     BusyError,
     CancelledError,
     DeadlineError,
@@ -35,6 +37,8 @@ _STATUSES: Final[tuple[tuple[type[ApplianceError], int], ...]] = (
     (AuthenticationError, 401),
     (BusyError, 503),
     (KeyUnavailableError, 503),
+    (BundleReadError, 503),
+    (BundleRefusedError, 503),
     (MemoryBudgetError, 413),
     (DeadlineError, 504),
     (CancelledError, 503),
@@ -66,10 +70,10 @@ def _appliance_error(error: ApplianceError) -> Response:
         return error_response(status, "the request's timeout passed before its answer was there")
     if isinstance(error, CancelledError):
         return error_response(status, "the request was given up: its client has left")
-    if status == 500:
+    text = "the model could not be run" if status == 500 else error.client_text
+    if text != str(error):  # the log has what a client isn't told
         logs.write(logging.ERROR, Event.REQUEST_FAILED, error=error)
-        return error_response(status, "the model could not be run")
-    answer = error_response(status, str(error))
+    answer = error_response(status, text)
     if isinstance(error, BusyError):
         answer.headers["Retry-After"] = str(error.retry_after_s)
     if status == 401:

@@ -54,7 +54,14 @@ def _infer(model: Model, body: _Body, turn: DecodingTurn) -> Response:
         queued_ns=queued_ns(),
     )
     computed = time.perf_counter_ns()
-    answer = encode_response(model.model_id, model.version, model.card, asked, result.outputs)
+    answer = encode_response(
+        model.model_id,
+        model.version,
+        model.card,
+        asked,
+        result.outputs,
+        bundle_id=model.bundle_id,
+    )
     response = _response(answer)
     encoded = time.perf_counter_ns()
     model.recorder.wrote_output(encoded - computed)

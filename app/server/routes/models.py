@@ -6,7 +6,7 @@ from flask import Flask, Response, jsonify
 
 from app.errors import BusyError
 from app.server.oip.config import model_config
-from app.server.oip.metadata import model_metadata
+from app.server.oip.metadata import bundle_parameter, model_metadata
 from app.server.oip.statistics import model_statistics
 from app.server.routes.rights import admission, may_use, needs
 from app.server.routes.served import Models
@@ -18,13 +18,30 @@ _VERSION = f"{_MODEL}/versions/<version>"
 def add_routes(application: Flask, catalogue: Models) -> None:
     """Adds the routes that only tell."""
 
+    @application.get("/v2/models")
+    @needs("metadata")
+    def listed() -> Response:
+        known = admission()
+        return jsonify(
+            models=[
+                {
+                    "name": model.model_id,
+                    "version": str(model.version),
+                    "ready": model.is_available,
+                    "properties": bundle_parameter(model.bundle_id),
+                }
+                for model in catalogue.models()
+                if may_use(known, model.model_id)
+            ]
+        )
+
     @application.get(_MODEL)
     @application.get(_VERSION)
     @needs("metadata")
     def metadata(name: str, version: str | None = None) -> Response:
         model = catalogue.find(name, version)
         versions = [str(model.version)] if version else _versions(catalogue, name)
-        return jsonify(model_metadata(model.model_id, versions, model.card))
+        return jsonify(model_metadata(model.model_id, versions, model.card, model.bundle_id))
 
     @application.get(f"{_MODEL}/ready")
     @application.get(f"{_VERSION}/ready")

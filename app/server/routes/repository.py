@@ -9,7 +9,7 @@ from flask import Flask, Response, jsonify
 from app.errors import InputError
 from app.fields import FieldError, Fields, parse_json
 from app.limits import MAX_JSON_BYTES
-from app.server.oip.metadata import READY
+from app.server.oip.metadata import READY, repository_entry
 from app.server.routes.bodies import read_body
 from app.server.routes.rights import admission, may_use, needs
 from app.server.routes.served import Models
@@ -29,9 +29,9 @@ def add_routes(application: Flask, catalogue: Models) -> None:
         known = admission()
         return jsonify(
             [
-                {"name": name, "version": str(version), "state": state, "reason": reason}
-                for name, version, state, reason in catalogue.index()
-                if may_use(known, name) and (state == READY or not only_ready)
+                repository_entry(entry)
+                for entry in catalogue.index()
+                if may_use(known, entry.name) and (entry.state == READY or not only_ready)
             ]
         )
 

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from app.card import ModelCard
 from app.runner import RunResult
+from app.serving.models import IndexEntry
 from app.serving.statistics import Recorder, Statistics
 from app.tensors import Array
 
@@ -22,6 +23,11 @@ class Model(Protocol):
     @property
     def version(self) -> int:
         """As clients address it."""
+        ...
+
+    @property
+    def bundle_id(self) -> str:
+        """The id of the bundle that it is loaded from: 64 hex digits."""
         ...
 
     @property
@@ -88,8 +94,8 @@ class Models(Protocol):
         """
         ...
 
-    def index(self) -> Sequence[tuple[str, int, str, str]]:
-        """Gives name, version, state and the reason for the state, of every version."""
+    def index(self) -> Sequence[IndexEntry]:
+        """Gives every version with its state."""
         ...
 
     def load(self, name: str) -> None:

@@ -13,9 +13,10 @@ from app.config import Config, read_config
 from app.errors import ConfigError
 from app.runtime import Runtime
 from tests.host import Host
-from tests.property.test_hostile_bytes import CONFIG
+from tests.property.test_hostile_bytes import CONFIG, MODEL
 
 INSECURE: dict[str, dict[str, Any]] = {
+    "insecure_bundle_format_1": {"models": [{**MODEL, "insecure_bundle_format_1": True}]},
     "insecure_key_folder": {"key_folder": None, "insecure_key_folder": "/i"},
     "insecure_open_access": {"insecure_open_access": True},
     "insecure_access_policy": {"access_policy": "/host/access.json"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ def test_bundle_holds_what_the_folder_holds(
         assert size == plain.weights_bytes(index) > 0
         expected, found = aligned_buffer(size), aligned_buffer(size)
         load = plain.load_weights(index, expected)
-        load.work(0)
+        load.work()
         load.finish()
         reader.read_weights(index, found)
         assert found.tobytes() == expected.tobytes()
@@ -77,7 +77,7 @@ def test_authentic_object_that_is_no_card(
     """The owner's own mistake: it authenticates, so the message may say what is wrong."""
     plain = b"{" + b" " * (reader.manifest.card_bytes - 2) + b"}"
     name, identity = ObjectName(Kind.CARD, 0, 4), reader.manifest.identity
-    cipher = object_key(KEYS.model_key, identity.bundle_id, name)
+    cipher = object_key(KEYS.model_key, identity, name)
     encrypted = cipher.encrypt(chunk_nonce(0), plain, associated_data(identity, name, len(plain)))
     (tmp_path / "card.enc").write_bytes(encrypted)
     with pytest.raises(BundleFormatError, match="card: the field 'title' is missing"):
@@ -101,10 +101,9 @@ def lanes_reader(bundle: Path, lanes: int) -> BundleReader:
 
 
 def read_together(reader: BundleReader, into: NDArray[np.uint8]) -> None:
-    """Every lane has a thread of its own."""
     load = reader.load_weights(0, into)
     with ThreadPoolExecutor(reader.lanes) as threads:
-        list(threads.map(load.work, range(reader.lanes)))
+        wait([threads.submit(load.work) for _ in range(reader.lanes)])
     load.finish()
 
 

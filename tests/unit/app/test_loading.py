@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from itertools import count
 
 import pytest
@@ -17,22 +17,22 @@ class Pieces:
     """Remembers who filled what.
 
     Attributes:
-        filled: piece and lane, in the order of their beginning.
+        filled: the pieces in the order of their beginning.
         closed: what `close` was told, once for every call.
     """
 
     def __init__(self, pieces: int = PIECES, failing: frozenset[int] = frozenset()) -> None:
         self.pieces = pieces
-        self.filled: list[tuple[int, int]] = []
+        self.filled: list[int] = []
         self.closed: list[bool] = []
         self.running = 0
         self._failing = failing
         self._lock = threading.Lock()
 
-    def fill(self, piece: int, lane: int) -> None:
+    def fill(self, piece: int) -> None:
         """See `app.loading.Source`."""
         with self._lock:
-            self.filled.append((piece, lane))
+            self.filled.append(piece)
             self.running += 1
         try:
             if piece in self._failing:
@@ -47,42 +47,42 @@ class Pieces:
         self.closed.append(complete)
 
 
-def work_together(load: Load, lanes: int) -> None:
-    with ThreadPoolExecutor(lanes) as threads:
-        list(threads.map(load.work, range(lanes)))
+def work_together(load: Load, count: int) -> None:
+    with ThreadPoolExecutor(count) as threads:
+        wait([threads.submit(load.work) for _ in range(count)])
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 5])
+@pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("pieces", [1, 2, PIECES])
-def test_every_piece_is_filled_once(pieces: int, lanes: int) -> None:
+def test_every_piece_is_filled_once(pieces: int, threads: int) -> None:
     source = Pieces(pieces)
     load = Load(source)
-    work_together(load, lanes)
+    work_together(load, threads)
     load.finish()
-    assert sorted(piece for piece, _ in source.filled) == list(range(pieces))
+    assert sorted(source.filled) == list(range(pieces))
     assert source.closed == [True]
 
 
-def test_one_thread_fills_in_order_in_its_lane() -> None:
+def test_one_thread_fills_in_order() -> None:
     source = Pieces()
     load = Load(source)
-    load.work(3)
-    load.work(1)
+    load.work()
+    load.work()
     load.finish()
-    assert source.filled == [(piece, 3) for piece in range(PIECES)]
+    assert source.filled == list(range(PIECES))
 
 
-@pytest.mark.parametrize("lanes", [1, 2, 5])
+@pytest.mark.parametrize("threads", [1, 2, 5])
 @pytest.mark.parametrize("failing", [0, 17, PIECES - 1])
-def test_load_with_a_piece_that_failed_is_never_complete(failing: int, lanes: int) -> None:
+def test_load_with_a_piece_that_failed_is_never_complete(failing: int, threads: int) -> None:
     source = Pieces(failing=frozenset({failing}))
     load = Load(source)
-    work_together(load, lanes)
+    work_together(load, threads)
     with pytest.raises(OSError, match=f"piece {failing}"):
         load.finish()
     assert source.closed == [False]
     begun = len(source.filled)
-    load.work(0)
+    load.work()
     assert len(source.filled) == begun, "the rest isn't begun"
 
 
@@ -90,15 +90,15 @@ def test_finish_waits_for_the_piece_of_another_thread() -> None:
     begun, go = threading.Event(), threading.Event()
 
     class Slow(Pieces):
-        def fill(self, piece: int, lane: int) -> None:
+        def fill(self, piece: int) -> None:
             begun.set()
             assert go.wait(10)
-            super().fill(piece, lane)
+            super().fill(piece)
 
     source = Slow(1)
     load = Load(source)
     with ThreadPoolExecutor(2) as threads:
-        other = threads.submit(load.work, 0)
+        other = threads.submit(load.work)
         assert begun.wait(10)
         finished = threads.submit(load.finish)
         assert not finished.done()
@@ -106,19 +106,19 @@ def test_finish_waits_for_the_piece_of_another_thread() -> None:
         go.set()
         finished.result(10)
         other.result(10)
-    assert (source.filled, source.closed) == ([(0, 0)], [True])
+    assert (source.filled, source.closed) == ([0], [True])
 
 
 def test_load_given_up_is_not_complete() -> None:
     source = Pieces()
     load = Load(source)
     load.abandon()
-    load.work(0)
+    load.work()
     assert (source.filled, source.closed) == ([], [False])
 
 
 def test_busy_time_is_that_of_all_pieces() -> None:
     load = Load(Pieces(), count(step=5).__next__)
-    load.work(0)
+    load.work()
     load.finish()
     assert load.busy_ns == 5 * PIECES

@@ -1,19 +1,24 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from app.errors import BundleFormatError
+from app.errors import BundleFormatError, BundleRefusedError
 from app.manifest import Weight, pack_structure, parse_manifest, parse_structure
+from app.objects import key_check
+from app.release import read_time
 from tests.property.test_hostile_bytes import LAYOUT, MANIFEST
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"format_version": 2}, "format version 2: this appliance reads version 1"),
+        ({"format_version": 3}, "format version 3: this appliance reads versions 1 and 2"),
+        ({"format_version": 0}, "format version 0: this appliance reads versions 1 and 2"),
+        ({"format_version": 1}, r"unknown field\(s\) 'key_check', 'key_id', 'released_at'"),
         ({"format_version": "1"}, "format_version"),
         ({"extra": 1}, r"unknown field\(s\) 'extra'"),
         ({"model": {"id": "m", "version": 1, "extra": 1}}, r"unknown field\(s\) 'extra'"),
@@ -25,6 +30,29 @@ from tests.property.test_hostile_bytes import LAYOUT, MANIFEST
         ({"model": {"id": "m", "version": True}}, "version"),
         ({"bundle_id": "00"}, "bundle_id"),
         ({"bundle_id": "GG" * 32}, "bundle_id"),
+        ({"key_id": ""}, "manifest.key_id: expected at most 64 of a-z"),
+        ({"key_id": "../k"}, "manifest.key_id"),
+        ({"key_check": "00" * 31}, "manifest.key_check: expected 64 hex digits"),
+        ({"key_check": "AA" * 32}, "manifest.key_check: expected 64 hex digits"),
+        ({"key_check": None}, "key_check"),
+        ({"released_at": 1780272000}, "released_at: expected a string"),
+        ({"released_at": ""}, "manifest.released_at: expected a time as 2027-01-31T00:00:00Z"),
+        ({"released_at": "2026-01-02"}, "released_at"),
+        ({"released_at": "2026-01-02T03:04:05"}, "released_at"),
+        ({"released_at": "2026-01-02T03:04:05z"}, "released_at"),
+        ({"released_at": "2026-01-02 03:04:05Z"}, "released_at"),
+        ({"released_at": "2026-01-02T03:04:05+00:00"}, "released_at"),
+        ({"released_at": "2026-01-02T03:04:05.5Z"}, "released_at"),
+        ({"released_at": "2026-02-30T03:04:05Z"}, "released_at"),
+        ({"released_at": "2026-01-02T24:00:00Z"}, "released_at"),
+        ({"released_at": "2026-06-30T23:59:60Z"}, "released_at"),
+        ({"released_at": "0000-01-02T03:04:05Z"}, "released_at"),
+        ({"released_at": "٢٠٢٦-01-02T03:04:05Z"}, "released_at"),
+        ({"released_at": "2026-01-02T03:04:05Z\n"}, "released_at"),
+        ({"expires_at": None}, "expires_at: expected a string"),
+        ({"expires_at": "never"}, "manifest.expires_at: expected a time"),
+        ({"expires_at": "2026-01-02T03:04:05Z"}, "expires_at: isn't later than released_at"),
+        ({"expires_at": "2025-01-02T03:04:05Z"}, "expires_at: isn't later than released_at"),
         ({"optimization": "fast"}, "optimization"),
         ({"cpu": "sparc"}, "cpu"),
         ({"budget_bytes": 0}, "budget_bytes"),
@@ -49,6 +77,45 @@ def test_every_field_of_a_manifest_is_needed(field: str) -> None:
     content = {name: value for name, value in MANIFEST.items() if name != field}
     with pytest.raises(BundleFormatError, match=f"the field '{field}' is missing"):
         parse_manifest(json.dumps(content).encode())
+
+
+def test_format_1_has_no_release() -> None:
+    """It reads on as it was, and says so: whoever decides whether to serve it sees None."""
+    names = ("key_id", "key_check", "released_at")
+    content = {name: value for name, value in MANIFEST.items() if name not in names}
+    manifest = parse_manifest(json.dumps(content | {"format_version": 1}).encode())
+    assert manifest.release is None
+    assert manifest.identity.format_version == 1
+    assert manifest.commits_to(bytes(32))
+    manifest.check_expiry(datetime.max.replace(tzinfo=UTC))
+
+
+def test_key_check_is_salted_and_is_of_one_key() -> None:
+    keys = [bytes(32), bytes(31) + b"\1", b"\1" * 32]
+    salts = [b"", bytes(31) + b"\2", b"\2" * 32]
+    assert len({key_check(key, salt) for key in keys for salt in salts}) == 9
+    content = MANIFEST | {"key_check": key_check(keys[1], bytes(32)).hex()}
+    manifest = parse_manifest(json.dumps(content).encode())
+    assert [manifest.commits_to(key) for key in keys] == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("now", "is_over"),
+    [
+        ("2026-01-02T03:04:05Z", False),
+        ("2027-01-30T23:59:59Z", False),
+        ("2027-01-31T00:00:00Z", True),
+        ("2999-01-01T00:00:00Z", True),
+    ],
+)
+def test_expiry_counts_from_its_very_second(now: str, is_over: bool) -> None:
+    content = MANIFEST | {"expires_at": "2027-01-31T00:00:00Z"}
+    manifest = parse_manifest(json.dumps(content).encode())
+    if not is_over:
+        return manifest.check_expiry(read_time(now))
+    with pytest.raises(BundleRefusedError, match="expired at 2027-01-31T00:00:00Z"):
+        manifest.check_expiry(read_time(now))
+    return None
 
 
 def structure(change: dict[str, Any]) -> bytes:

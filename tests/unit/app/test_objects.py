@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 
@@ -15,7 +16,7 @@ from app.objects import (
     object_key,
 )
 
-IDENTITY = Identity("m", 1, bytes(32))
+IDENTITY = Identity("m", 1, bytes(32), 2)
 NAME = ObjectName(Kind.WEIGHTS, 1, 3)
 
 
@@ -23,9 +24,10 @@ def test_associated_data_tells_every_field_apart() -> None:
     """One field changed at a time: no two of them bind the same bytes."""
     variants = [
         (IDENTITY, NAME, 10),
-        (Identity("n", 1, bytes(32)), NAME, 10),
-        (Identity("m", 2, bytes(32)), NAME, 10),
-        (Identity("m", 1, bytes(31) + b"\1"), NAME, 10),
+        (Identity("n", 1, bytes(32), 2), NAME, 10),
+        (Identity("m", 2, bytes(32), 2), NAME, 10),
+        (Identity("m", 1, bytes(31) + b"\1", 2), NAME, 10),
+        (replace(IDENTITY, format_version=1), NAME, 10),
         (IDENTITY, ObjectName(Kind.STRUCTURE, 1, 3), 10),
         (IDENTITY, ObjectName(Kind.WEIGHTS, 2, 3), 10),
         (IDENTITY, ObjectName(Kind.WEIGHTS, 1, 4), 10),
@@ -37,18 +39,20 @@ def test_associated_data_tells_every_field_apart() -> None:
 
 def test_length_of_the_model_id_is_bound() -> None:
     """Bytes moved from one field to the next give something else."""
-    long = associated_data(Identity("m\0", 1, bytes(32)), NAME, 10)
-    short = associated_data(Identity("m", 1, bytes(32)), NAME, 10)
+    long = associated_data(Identity("m\0", 1, bytes(32), 2), NAME, 10)
+    short = associated_data(Identity("m", 1, bytes(32), 2), NAME, 10)
     assert not long.startswith(short[:-32])
 
 
 def test_every_object_has_a_key_of_its_own() -> None:
     """Same nonce, same plaintext: equal ciphertext would mean an equal key."""
     names = [ObjectName(kind, index, 2) for kind, index in itertools.product(Kind, range(3))]
-    keys = [(bytes(32), bytes(32)), (bytes(32), b"\1" * 32), (b"\1" * 32, bytes(32))]
+    other = replace(IDENTITY, bundle_id=b"\1" * 32)
+    old = replace(IDENTITY, format_version=1)
+    keys = [(bytes(32), IDENTITY), (bytes(32), other), (b"\1" * 32, IDENTITY), (bytes(32), old)]
     found = {
-        object_key(model_key, bundle_id, name).encrypt(chunk_nonce(0), b"plain", b"")
-        for model_key, bundle_id in keys
+        object_key(model_key, identity, name).encrypt(chunk_nonce(0), b"plain", b"")
+        for model_key, identity in keys
         for name in names
     }
     assert len(found) == len(names) * len(keys)

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
 from app.errors import (
+    ApplianceError,
     AuthenticationError,
+    BundleFormatError,
     BundleIntegrityError,
+    BundleReadError,
+    BundleRefusedError,
     BusyError,
     CancelledError,
     DeadlineError,
     ExecutionError,
     ForbiddenError,
+    InputError,
     KeyUnavailableError,
     MemoryBudgetError,
+    NotFoundError,
+    _AnsweredError,
 )
 from app.server.oip.metadata import EXTENSIONS
 from app.tensors import Array
@@ -57,7 +65,10 @@ def test_routes_that_tell(client: FlaskClient, path: str, expected: dict[str, An
     ("error", "status", "said"),
     [
         (BusyError("full", 7), 503, "full"),
-        (KeyUnavailableError("no key"), 503, "no key"),
+        (KeyUnavailableError("key file /k/a.key: No such"), 503, "the model's key can't be had"),
+        (BundleReadError(Path("/b/x.enc"), OSError(5, "bad disk")), 503, "can't be read at the"),
+        (BundleRefusedError("it expired"), 503, "it expired"),
+        (BundleFormatError("/b/x: no card"), 500, "the model could not be run"),
         (AuthenticationError("who?"), 401, "who?"),
         (ForbiddenError("not you"), 403, "not you"),
         (DeadlineError(3), 504, "timeout passed"),
@@ -82,7 +93,24 @@ def test_errors_become_statuses(
     assert said in answer.get_json()["error"]
     assert answer.headers.get("Retry-After") == ("7" if isinstance(error, BusyError) else None)
     assert answer.headers.get("WWW-Authenticate") == ("Bearer" if status == 401 else None)
-    assert bool(caplog.records) == (status == 500), "the operator hears what the client doesn't"
+    is_told = str(error) == answer.get_json()["error"] or status in (413, 504)
+    is_told |= isinstance(error, CancelledError)
+    assert bool(caplog.records) != is_told, "the operator hears what the client doesn't"
+    assert ("/k/" in caplog.text or "/b/" in caplog.text) == ("/" in str(error))
+    assert "/" not in answer.get_json()["error"]
+
+
+def kinds(of: type[ApplianceError]) -> set[type[ApplianceError]]:
+    return {of}.union(*(kinds(each) for each in of.__subclasses__()))
+
+
+def test_only_errors_that_speak_of_a_request_alone_tell_clients_their_text() -> None:
+    """A new kind of error tells nothing until somebody decides otherwise, here as well."""
+    answered = (InputError, NotFoundError, AuthenticationError, BusyError)
+    public = (BundleIntegrityError, BundleRefusedError)
+    for kind in kinds(ApplianceError) - {_AnsweredError}:
+        tells_all = kind.client_text is _AnsweredError.client_text
+        assert tells_all == issubclass(kind, (*answered, *public)), kind
 
 
 def test_defect_in_the_application_itself_is_opaque(

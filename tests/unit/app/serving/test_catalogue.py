@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from app.errors import (
     BundleIntegrityError,
+    BundleReadError,
     BusyError,
     CancelledError,
     DeadlineError,
     ExecutionError,
     InputError,
+    KeyUnavailableError,
     MemoryBudgetError,
     NotFoundError,
 )
 from app.limits import MAX_LOADED_MODELS
-from app.serving.models import State
-from app.serving.residence import STAY
+from app.serving.catalogue import Catalogue
+from app.serving.models import IndexEntry, Scan, State
+from app.serving.residence import STAY, Residence
 from tests.unit.app.serving.worlds import (
     WATCHDOG_S,
     Clock,
@@ -112,7 +118,8 @@ def test_nothing_to_serve_is_no_start() -> None:
 def test_a_bundle_that_nobody_configured_hinders_nothing() -> None:
     world = World([FakeBundle()], refused=[("x.bundle", BundleIntegrityError())]).start()
     assert world.ask() == 2
-    assert ("x.bundle", 0, "UNAVAILABLE", str(BundleIntegrityError())) in world.catalogue.index()
+    refused = IndexEntry("x.bundle", 0, "UNAVAILABLE", str(BundleIntegrityError()))
+    assert refused in world.catalogue.index()
 
 
 # --- the budget ----------------------------------------------------------------------------------
@@ -432,6 +439,104 @@ def test_a_bundle_that_left_serves_on_until_it_is_unloaded() -> None:
     assert ("sums", 1) not in world.states()
     with pytest.raises(NotFoundError, match="there is no model"):
         world.ask()
+
+
+def test_the_index_does_not_wait_for_a_model_that_loads() -> None:
+    """Whoever asks for it would else keep a worker for as long as the largest model takes."""
+    world = three(100).start()
+    world.ask("one")
+    gate = world.bundles[1].open_gate = Gate()
+    with Crowd() as crowd:
+        asked = crowd.ask(world.ask, "two")
+        gate.wait()
+        world.bundles.append(FakeBundle("four"))
+        assert world.states()["two", 1] == "LOADING"
+        assert ("four", 1) not in world.states(), "it is noticed once nothing loads"
+        gate.opened.set()
+        assert asked.result(WATCHDOG_S) == 2
+    assert world.states()["four", 1] == "READY"
+
+
+# --- what may pass -------------------------------------------------------------------------------
+
+
+PASSING = (KeyUnavailableError("no key"), BundleReadError(Path("/b/x"), OSError(5, "bad disk")))
+
+
+def clocked(bundles: list[FakeBundle]) -> tuple[World, Callable[[float], None]]:
+    """A world, and what sets its clock, in seconds."""
+    now_ns = 0
+
+    def set_clock(now_s: float) -> None:
+        nonlocal now_ns
+        now_ns = int(now_s * 1e9)
+
+    world = World(bundles)
+    world.residence = Residence(1000, clock_ns=lambda: now_ns)
+    world.catalogue = Catalogue(
+        lambda: Scan(tuple(world.bundles)), world.residence, clock_ns=lambda: now_ns
+    )
+    return world, set_clock
+
+
+@pytest.mark.parametrize("error", PASSING)
+@pytest.mark.parametrize("where", ["verify_error", "open_error"])
+def test_what_could_not_be_had_is_tried_again_ever_more_seldom(
+    error: Exception, where: str
+) -> None:
+    bundle = FakeBundle()
+    world, set_clock = clocked([bundle])
+    setattr(bundle, where, error)
+    with pytest.raises(type(error)):
+        world.start()
+    tries = []
+    for second in range(400):
+        set_clock(second)
+        bundle.events.clear()
+        with pytest.raises(type(error)):
+            world.ask()
+        tries += [second] * bool(bundle.events)
+    pauses = [after - before for before, after in pairwise(tries)]
+    assert pauses[:5] == [2, 4, 8, 16, 32]
+    assert set(pauses[5:]) == {60}
+    setattr(bundle, where, None)
+    set_clock(1000)
+    assert world.ask() == 2
+    setattr(bundle, where, error)
+    world.catalogue.unload("sums")
+    assert world.states() == {("sums", 1): "UNAVAILABLE"}
+
+
+@pytest.mark.parametrize("error", PASSING)
+def test_a_version_that_will_be_tried_again_is_not_replaced_by_an_older_one(
+    error: Exception,
+) -> None:
+    """Else whoever keeps a file from being read rolls the model back."""
+    new = FakeBundle(version=2)
+    world, set_clock = clocked([FakeBundle(), new])
+    world.start()
+    assert world.ask() == 4
+    world.residence.drain(world.catalogue.find("sums"))
+    new.open_error = error
+    for _ in range(3):
+        with pytest.raises(type(error)):
+            world.ask()
+    new.open_error = None
+    set_clock(2)
+    assert world.ask() == 4
+
+
+def test_a_failure_is_found_out_once_by_all_who_wait_for_it() -> None:
+    bundle = FakeBundle("two", verify_error=BundleIntegrityError())
+    world = World([FakeBundle("one")]).start()
+    world.bundles.append(bundle)
+    world.states()
+    with Crowd() as crowd:
+        with world.residence.loading:
+            asked = [crowd.ask(world.ask, "two") for _ in range(8)]
+        for each in asked:
+            assert isinstance(each.exception(WATCHDOG_S), BundleIntegrityError)
+    assert bundle.events == ["verify"]
 
 
 # --- requests and what is counted ----------------------------------------------------------------

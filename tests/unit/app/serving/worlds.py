@@ -94,7 +94,7 @@ class FakeBundle:
 
     @property
     def identity(self) -> Identity:
-        return Identity(self.name, self.version, bytes([self.number]) * 32)
+        return Identity(self.name, self.version, bytes([self.number]) * 32, 2)
 
     def verify(self) -> Verified:
         self.events.append("verify")
@@ -181,7 +181,7 @@ class World:
         return answer(self.catalogue.find(name, version))
 
     def states(self) -> dict[tuple[str, int], str]:
-        return {(name, version): state for name, version, state, _ in self.catalogue.index()}
+        return {(entry.name, entry.version): entry.state for entry in self.catalogue.index()}
 
 
 def answer(model: ServedModel, **more: Any) -> float:

@@ -6,7 +6,9 @@ import base64
 import json
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,11 @@ from app.config import (
     read_config,
 )
 from tests import folders
+from tests.folders import KEYS
 from tests.policies import POLICY
+from tests.vectors.generate import VECTORS
+from tools.bundling.keys import encode_public_key
+from tools.bundling.writer import Period
 from tools.errors import ImageBuildError
 from tools.image.building import where_bundles_lie
 from tools.image.bundle_facts import read_bundle_facts
@@ -33,11 +39,17 @@ from tools.image.staging import (
     stage_rootfs,
     write_instance_files,
 )
+from tools.model_folder import ModelFolder
 
 
 def make_bundle(path: Path, **changes: object) -> Path:
     path.mkdir(parents=True)
-    manifest = {"model": {"id": "digits", "version": 7}, "budget_bytes": 1 << 20, **changes}
+    manifest = {
+        "model": {"id": "digits", "version": 7},
+        "bundle_id": "0a" * 32,
+        "budget_bytes": 1 << 20,
+        **changes,
+    }
     (path / "manifest.json").write_text(json.dumps(manifest))
     return path
 
@@ -84,9 +96,152 @@ def test_a_bundle_becomes_part_of_the_image_where_that_is_asked_for(
     assert asked.host_folders() == {}
 
 
-def test_the_version_at_build_time_is_the_oldest_that_is_served(request_: BuildRequest) -> None:
+def test_a_bundle_in_the_image_has_a_place_and_a_minimum(request_: BuildRequest) -> None:
     model = request_.configuration(request_.served())["models"][0]
     assert model["minimum_version"] == 7
+
+
+@pytest.fixture
+def folder(request_: BuildRequest, tmp_path: Path) -> BuildRequest:
+    """Versions 1, 2 and 3 of "digits", and version 5 of "words"."""
+    for version in (1, 2, 3):
+        make_bundle(
+            tmp_path / "bundles" / f"{version}.bundle",
+            model={"id": "digits", "version": version},
+            bundle_id=f"{version:064x}",
+        )
+    make_bundle(
+        tmp_path / "bundles" / "words.bundle",
+        model={"id": "words", "version": 5},
+        bundle_id=f"{5:064x}",
+    )
+    return replace(request_, bundle=None, bundle_folder=tmp_path / "bundles")
+
+
+def versions(asked: BuildRequest) -> tuple[dict[str, int], list[int]]:
+    """The oldest version of each model, and those of "digits" that are served."""
+    served = asked.served()
+    models = asked.configuration(served)["models"]
+    digits = [each.facts.version for each in served if each.facts.model_id == "digits"]
+    return {model["id"]: model["minimum_version"] for model in models}, digits
+
+
+@pytest.mark.parametrize(
+    ("named", "minimums", "digits"),
+    [
+        ({}, {"digits": 3, "words": 5}, [3]),
+        ({"digits": 2}, {"digits": 2, "words": 5}, [2, 3]),
+        ({"": 1}, {"digits": 1, "words": 1}, [1, 2, 3]),
+        ({"": 1, "digits": 3}, {"digits": 3, "words": 1}, [3]),
+    ],
+)
+def test_the_newest_version_at_build_time_is_the_oldest_served_unless_one_is_named(
+    folder: BuildRequest, named: dict[str, int], minimums: dict[str, int], digits: list[int]
+) -> None:
+    asked = replace(folder, minimum_versions=named)
+    assert versions(asked) == (minimums, digits)
+    assert len(asked.left_out()) == 3 - len(digits)
+
+
+def test_a_minimum_that_nothing_reaches_is_refused(folder: BuildRequest) -> None:
+    asked = replace(folder, minimum_versions={"digits": 4})
+    with pytest.raises(ImageBuildError, match="version 3 of digits won't be served, 4 is"):
+        asked.served()
+
+
+def test_a_denied_bundle_is_neither_served_nor_the_newest(
+    folder: BuildRequest, tmp_path: Path
+) -> None:
+    denied = f"{3:064x}"
+    asked = replace(folder, denied_bundles=(denied, "ff" * 32))
+    assert versions(asked) == ({"digits": 2, "words": 5}, [2])
+    assert any(f"--deny-bundle {denied}" in reason for reason in asked.left_out())
+    stage_rootfs(asked, asked.served(), tmp_path / "stage")
+    root = tmp_path / "stage" / "rootfs"
+    config = read_config(root / CONFIGURATION.lstrip("/"))
+    for model in config.models:
+        assert model.denied_bundles == {bytes.fromhex(denied), b"\xff" * 32}
+
+
+def test_a_model_of_denied_bundles_alone_is_no_image(request_: BuildRequest) -> None:
+    with pytest.raises(ImageBuildError, match="won't be served: --deny-bundle"):
+        replace(request_, denied_bundles=("0a" * 32,)).served()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["--minimum-version", "0"],
+        ["--minimum-version", "digits"],
+        ["--minimum-version", "digits="],
+        ["--minimum-version", "digits=2147483648"],
+        ["--deny-bundle", "0a"],
+        ["--deny-bundle", "0A" * 32],
+    ],
+)
+def test_options_of_another_form_are_wrong_usage(words: list[str]) -> None:
+    with pytest.raises(SystemExit) as error:
+        parser().parse_args(words)
+    assert error.value.code == 2
+
+
+def test_options_reach_the_request(request_: BuildRequest) -> None:
+    words = ["--bundle", str(request_.bundle), "--owner-public-key"]
+    words += [str(request_.owner_public_key), "--mode", "SIM", "--minimum-version", "2"]
+    words += ["--minimum-version", "digits=7", "--deny-bundle", "ff" * 32]
+    found = request_of(parser().parse_args([*words, "--insecure-bundle-format-1", "digits"]))
+    assert found.minimum_versions == {"": 2, "digits": 7}
+    assert found.denied_bundles == ("ff" * 32,)
+    (model,) = found.configuration(found.served())["models"]
+    assert model["insecure_bundle_format_1"] is True
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"minimum_versions": {"nobody": 1}}, "--minimum-version nobody: no such model is served"),
+        (
+            {"insecure_bundle_format_1": ("nobody",)},
+            "--insecure-bundle-format-1 nobody: no such model is served",
+        ),
+    ],
+)
+def test_options_for_models_that_are_not_served(
+    request_: BuildRequest, change: dict[str, Any], said: str
+) -> None:
+    asked = replace(request_, **change)
+    with pytest.raises(ImageBuildError, match=said):
+        asked.check_served(asked.served())
+
+
+def real(request_: BuildRequest, tmp_path: Path, bundle: Path, **change: Any) -> BuildRequest:
+    owner = tmp_path / "real.pub"
+    owner.write_bytes(encode_public_key(KEYS.owner.public_key()))
+    return replace(request_, bundle=bundle, owner_public_key=owner, **change)
+
+
+def test_a_bundle_of_format_1_has_to_be_asked_for(request_: BuildRequest, tmp_path: Path) -> None:
+    bundle = VECTORS[1].bundle
+    asked = real(request_, tmp_path, bundle)
+    with pytest.raises(ImageBuildError, match="doesn't say for which key a bundle is"):
+        asked.check_served(asked.served())
+    asked = real(request_, tmp_path, bundle, insecure_bundle_format_1=("golden",))
+    asked.check_served(asked.served())
+    production = replace(asked, production=True, mode="HW")
+    assert production.problems() == [
+        "--production and --insecure-bundle-format-1 exclude each other"
+    ]
+
+
+def test_an_expired_bundle_is_no_image(
+    request_: BuildRequest, tmp_path: Path, chain_folder: ModelFolder
+) -> None:
+    past = datetime(2020, 1, 1, tzinfo=UTC)
+    period = Period(past, past + timedelta(days=1))
+    bundle = folders.make_bundle(chain_folder, tmp_path / "chain.bundle", period=period)
+    asked = real(request_, tmp_path, bundle)
+    with pytest.raises(ImageBuildError, match="expired at 2020-01-02T00:00:00Z"):
+        asked.check_served(asked.served())
 
 
 def test_requests_are_logged_only_where_that_is_asked_for(
@@ -396,7 +551,13 @@ def test_a_bad_owner_key(request_: BuildRequest, text: str) -> None:
 
 @pytest.mark.parametrize(
     "changes",
-    [{"model": None}, {"model": {"id": "x"}}, {"budget_bytes": "1"}, {"budget_bytes": True}],
+    [
+        {"model": None},
+        {"model": {"id": "x"}},
+        {"budget_bytes": "1"},
+        {"budget_bytes": True},
+        {"bundle_id": None},
+    ],
 )
 def test_a_manifest_without_its_facts(tmp_path: Path, changes: dict[str, object]) -> None:
     with pytest.raises(ImageBuildError, match=r"manifest\.json"):

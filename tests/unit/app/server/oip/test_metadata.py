@@ -13,10 +13,11 @@ CARD: ModelCard = replace(TENSOR_CARD, outputs=(spec("y", "batch", dtype="string
 
 
 def test_metadata() -> None:
-    assert model_metadata("m", ["3"], CARD) == {
+    assert model_metadata("m", ["3"], CARD, "ab" * 32) == {
         "name": "m",
         "versions": ["3"],
         "platform": "onnx_onnxv1",
+        "properties": {"bundle_id": "ab" * 32},
         "inputs": [
             {"name": "x", "datatype": "FP32", "shape": [-1, 4]},
             {"name": "count", "datatype": "INT64", "shape": [1]},

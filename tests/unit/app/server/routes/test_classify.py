@@ -20,7 +20,7 @@ def client() -> FlaskClient:
 @pytest.mark.parametrize("content_type", ["image/png", "application/octet-stream"])
 def test_a_raw_body(client: FlaskClient, content_type: str) -> None:
     answer = client.post(SHADES, data=picture(), content_type=content_type).get_json()
-    assert answer["model"] == {"id": "shades", "version": 1}
+    assert answer["model"] == {"id": "shades", "version": 1, "bundle_id": "ab" * 32}
     assert [each["label"] for each in answer["labels"]] == ["light", "dark"]
     assert answer["labels"][0]["probability"] == pytest.approx(np.e / (1 + np.e), abs=1e-5)
     assert answer["runtime"] == "process"

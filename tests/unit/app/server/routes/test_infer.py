@@ -38,6 +38,7 @@ def test_json(client: FlaskClient, path: str) -> None:
         "model_name": "sums",
         "model_version": "1",
         "id": "a",
+        "parameters": {"bundle_id": "ab" * 32},
         "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 4], "data": [11, 12, 13, 14]}],
     }
 

@@ -26,6 +26,34 @@ def test_phases_of_a_request_are_counted() -> None:
     assert (counts["compute_input"], counts["compute_output"], counts["success"]) == (1, 1, 1)
 
 
+def test_models_and_the_bundles_that_they_are_of() -> None:
+    """A host that exchanges one bundle of a version for another can't do so unseen."""
+    models = served.models()
+    models.served["sums"].bundle_id = "01" * 32
+    models.served["shades"].is_available = False
+    client = served.client(models)
+    assert client.get("/v2/models").get_json() == {
+        "models": [
+            {
+                "name": "sums",
+                "version": "1",
+                "ready": True,
+                "properties": {"bundle_id": "01" * 32},
+            },
+            {
+                "name": "shades",
+                "version": "1",
+                "ready": False,
+                "properties": {"bundle_id": "ab" * 32},
+            },
+        ]
+    }
+    for path in ("/v2/models/sums", "/v2/models/sums/versions/1"):
+        assert client.get(path).get_json()["properties"] == {"bundle_id": "01" * 32}
+    others = served.client(models, served.admitted(models=frozenset({"shades"})))
+    assert [each["name"] for each in others.get("/v2/models").get_json()["models"]] == ["shades"]
+
+
 def test_model_that_is_not_ready() -> None:
     models = served.models()
     models.served["sums"].is_available = False

@@ -22,8 +22,9 @@ def client(models: served.Models) -> FlaskClient:
 
 
 def test_index(client: FlaskClient) -> None:
-    ready = {"name": "sums", "version": "1", "state": "READY", "reason": ""}
-    other = {"name": "shades", "version": "1", "state": "UNAVAILABLE", "reason": "unloaded"}
+    common = {"version": "1", "parameters": {"bundle_id": "ab" * 32}}
+    ready = {"name": "sums", "state": "READY", "reason": "", **common}
+    other = {"name": "shades", "state": "UNAVAILABLE", "reason": "unloaded", **common}
     assert client.post(INDEX).get_json() == [ready, other]
     assert client.post(INDEX, data=b"{}").get_json() == [ready, other]
     assert client.post(INDEX, json={"ready": True}).get_json() == [ready]

@@ -10,6 +10,7 @@ from tests.unit.app.server.routes.requests import INFER
 
 ROUTES = [
     ("GET", "/v2", "metadata"),
+    ("GET", "/v2/models", "metadata"),
     ("GET", "/v2/models/sums", "metadata"),
     ("GET", "/v2/models/sums/versions/1", "metadata"),
     ("GET", "/v2/models/sums/ready", "metadata"),
