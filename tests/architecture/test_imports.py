@@ -183,6 +183,7 @@ def test_files_that_others_fill_are_read_in_one_place() -> None:
         "app.config",  # measured, and read once at start, as the policy and what follows
         "app.access.policy",
         "app.cpu",
+        "app.outlets",
         "app.server.routes.page",
     }
 

@@ -227,7 +227,7 @@ def test_a_bundle_of_format_1_has_to_be_asked_for(request_: BuildRequest, tmp_pa
         asked.check_served(asked.served())
     asked = real(request_, tmp_path, bundle, insecure_bundle_format_1=("golden",))
     asked.check_served(asked.served())
-    production = replace(asked, production=True, mode="HW")
+    production = replace(asked, production=True, mode="HW", identity=Identity(product_id=7))
     assert production.problems() == [
         "--production and --insecure-bundle-format-1 exclude each other"
     ]
