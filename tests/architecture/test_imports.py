@@ -13,7 +13,7 @@ from tests.architecture.imports import ROOT, imports, inner_imports, modules, ou
 ROWS: Final = (
     ("app", "app.cpu", "app.errors", "app.limits", "app.fields", "app.runtime", "app.loading"),
     ("app.files", "app.tensors", "app.schedule", "app.ledger", "app.batch"),
-    ("app.objects", "app.card"),
+    ("app.objects", "app.card", "app.picture_files"),
     ("app.manifest",),
     (
         "app.bundle",
@@ -50,7 +50,7 @@ OWNERS: Final = {
     "flask": ("app.server",),
     "werkzeug": ("app.server",),
     "cheroot": ("app.server",),
-    "prometheus_client": ("app.server.metrics", "app.server.routes.metrics"),
+    "prometheus_client": ("app.server.metrics", "app.server.routes.metadata"),
     "mbedtls": ("app.server", "tools.bench.naive"),
     "PIL": ("app.pictures", "tools.training"),
     "torch": ("tools.training",),

@@ -9,7 +9,7 @@ from flask import Flask, Response, jsonify
 from app.errors import InputError
 from app.fields import FieldError, Fields, parse_json
 from app.limits import MAX_JSON_BYTES
-from app.server.oip.metadata import READY
+from app.server.oip.describe import READY
 from app.server.routes.bodies import read_body
 from app.server.routes.rights import admission, may_use, needs
 from app.server.routes.served import Models

@@ -17,27 +17,22 @@ class Model(Protocol):
     @property
     def model_id(self) -> str:
         """As clients address it."""
-        ...
 
     @property
     def version(self) -> int:
         """As clients address it."""
-        ...
 
     @property
     def card(self) -> ModelCard:
         """Its tensors, labels and preprocessing."""
-        ...
 
     @property
     def is_available(self) -> bool:
         """Whether the next request is served, if need be after loading."""
-        ...
 
     @property
     def recorder(self) -> Recorder:
         """Counts what the model does; the routes add reading and writing."""
-        ...
 
     def infer(
         self,
@@ -64,7 +59,6 @@ class Model(Protocol):
             DeadlineError: the timeout has passed.
             CancelledError: the client has left.
         """
-        ...
 
 
 class Models(Protocol):
@@ -73,12 +67,10 @@ class Models(Protocol):
     @property
     def budget_bytes(self) -> int:
         """Bound on the memory of all models together."""
-        ...
 
     @property
     def used_bytes(self) -> int:
         """What of it loaded models have."""
-        ...
 
     def find(self, model_id: str, version: str | None = None) -> Model:
         """Gives a model; without a version the one that is served.
@@ -86,23 +78,18 @@ class Models(Protocol):
         Raises:
             NotFoundError: there is none.
         """
-        ...
 
     def index(self) -> Sequence[tuple[str, int, str, str]]:
         """Gives name, version, state and the reason for the state, of every version."""
-        ...
 
     def load(self, name: str) -> None:
         """Loads a model, or its new version; waits until it answers."""
-        ...
 
     def unload(self, name: str) -> None:
         """Unloads a model once its running requests are answered."""
-        ...
 
     def models(self) -> Sequence[Model]:
         """Gives every version that is known."""
-        ...
 
     def statistics(self, name: str | None, version: str | None) -> Sequence[Statistics]:
         """Gives the counters of every version asked for; None stands for all.
@@ -110,4 +97,3 @@ class Models(Protocol):
         Raises:
             NotFoundError: there is no such model.
         """
-        ...

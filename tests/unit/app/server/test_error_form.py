@@ -17,7 +17,7 @@ from app.server.framing import error_body
 from tests import policies, served
 from tests.unit.app.server.clients import Client, request_bytes, serving
 
-FORM = re.compile(rb'\{"error":"[^\n]+"\}\n')
+FORM = re.compile(rb'\{"error":"[^\n]+"\} *\n')
 
 
 @given(st.text())
