@@ -46,6 +46,10 @@ MAX_DECODED_BYTES: Final = 256 * MIB
 picture, 192 MB, with two of the largest bodies beside it that are inflated, or copied because their
 place didn't suit the element type."""
 
+SMALL_BYTES: Final = 2 * MIB
+"""What decoding a request may take without being counted, once for each worker thread: a picture of
+400×400, or 56 KiB of JSON."""
+
 DECODING_WAIT_S: Final = 30.0
 """How long a request waits for others' decoding before it is answered 503."""
 

@@ -29,6 +29,7 @@ ROWS: Final = (
     ("app.serving.*",),
     ("app.server.*",),
     ("app.__main__",),
+    ("tools.terminal",),
     ("tools", "tools.errors", "tools.sizes", "tools.files", "tools.launcher"),
     ("tools.command_line", "tools.planner.*"),
     ("tools.graph.*", "tools.figures.*", "tools.report.*"),

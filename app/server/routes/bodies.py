@@ -12,10 +12,7 @@ from flask import request
 from werkzeug.http import parse_options_header
 
 from app.errors import BusyError, CancelledError, InputError, PayloadTooLargeError
-from app.limits import DECODING_WAIT_S, MAX_DECODED_BYTES, MIB
-
-_SMALL_BYTES: Final = 2 * MIB
-"""What takes no more needs no room: so many for each worker."""
+from app.limits import DECODING_WAIT_S, MAX_DECODED_BYTES, SMALL_BYTES
 
 _LOOK_S: Final = 0.05
 """How often a request that waits for room looks whether its client still does."""
@@ -81,7 +78,7 @@ class DecodedRoom:
             CancelledError: nobody waits.
             BusyError: others' requests took too long.
         """
-        is_small = size_bytes <= _SMALL_BYTES
+        is_small = size_bytes <= SMALL_BYTES
         share = Share(self, tenant, 0 if is_small else min(size_bytes, self._capacity_bytes))
         if not is_small:
             self._wait(share, gone)

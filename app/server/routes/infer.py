@@ -116,8 +116,10 @@ class _Body:
 
     def decode(self) -> InferRequest:
         """Inflates and decodes it; what it inflates to counts in the tenant's quota."""
+        known = admission()
+        known.further_bytes = self._most_bytes - len(self._raw)  # if it is refused
         body = inflate(self._raw, self._encoding, self._most_bytes)
-        admission().further_bytes += max(0, len(body) - len(self._raw))
+        known.further_bytes = max(0, len(body) - len(self._raw))
         return decode_request(body, self._card, read_header_bytes(self._header, len(body)))
 
 
