@@ -17,12 +17,12 @@ from app.server.routes import (
     repository,
 )
 from app.server.routes.bodies import DecodedRoom
-from app.server.routes.served import Models
 from app.server.routes.timing import queued_ns
+from app.serving.catalogue import Catalogue
 
 
 def create_application(
-    catalogue: Models,
+    catalogue: Catalogue,
     audit: Audit,
     *,
     log_requests: bool = False,

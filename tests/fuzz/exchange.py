@@ -112,7 +112,7 @@ def _server() -> tuple[_Server, served.Models]:
     text = replace(fakes.TENSOR_CARD, inputs=(fakes.spec("x", "n", dtype="string"),))
     text = replace(text, outputs=(fakes.spec("x", "n", dtype="string"),))
     catalogue = served.models(echo=served.Model("echo", 1, text, dict))
-    application = create_application(catalogue, Audit(Runtime.PROCESS))
+    application = create_application(served.catalogue(catalogue), Audit(Runtime.PROCESS))
     application.config["PROPAGATE_EXCEPTIONS"] = True
     application.register_error_handler(Exception, _raise)
     server = _Server(("127.0.0.1", 8443), application, 1, SERVER_NAME, TransportLimits())

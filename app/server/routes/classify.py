@@ -20,8 +20,8 @@ from app.server.oip.classification import best, longest_label
 from app.server.oip.response import padded_bytes
 from app.server.routes.bodies import DecodedRoom, form_file, read_body
 from app.server.routes.rights import admission, needs
-from app.server.routes.served import Models
 from app.server.routes.timing import SERVER_TIMING, Moments, is_gone, queued_ns, server_timing
+from app.serving.catalogue import Catalogue
 from app.tensors import Array
 
 _PICTURES: Final = ("image/png", "image/jpeg", "application/octet-stream")
@@ -30,7 +30,9 @@ _WIDEST_NUMBER: Final = 10**15
 """As long as any number of an answer: bytes, or milliseconds with three decimals."""
 
 
-def add_routes(application: Flask, catalogue: Models, runtime: Runtime, room: DecodedRoom) -> None:
+def add_routes(
+    application: Flask, catalogue: Catalogue, runtime: Runtime, room: DecodedRoom
+) -> None:
     """Adds the classify route."""
 
     @application.post("/v1/models/<name>/classify")

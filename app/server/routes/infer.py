@@ -18,8 +18,9 @@ from app.server.oip.request import InferRequest, decode_request, read_header_byt
 from app.server.oip.response import InferAnswer, check_answer, encode_response
 from app.server.routes.bodies import DecodedRoom, read_body
 from app.server.routes.rights import admission, needs
-from app.server.routes.served import Model, Models
 from app.server.routes.timing import SERVER_TIMING, Moments, is_gone, queued_ns, server_timing
+from app.serving.catalogue import Catalogue
+from app.serving.models import ServedModel
 from app.tensors import Array, dtype_name
 
 HEADER_BYTES = "Inference-Header-Content-Length"
@@ -37,7 +38,7 @@ _RANKED_BYTES: Final = 24
 _TEXT_COPIES: Final = 3
 
 
-def add_routes(application: Flask, catalogue: Models, room: DecodedRoom) -> None:
+def add_routes(application: Flask, catalogue: Catalogue, room: DecodedRoom) -> None:
     """Adds the infer route, with and without a version."""
 
     @application.post("/v2/models/<name>/infer")
@@ -47,7 +48,7 @@ def add_routes(application: Flask, catalogue: Models, room: DecodedRoom) -> None
         return _infer(catalogue.find(name, version), room)
 
 
-def _infer(model: Model, room: DecodedRoom) -> Response:
+def _infer(model: ServedModel, room: DecodedRoom) -> Response:
     tenant, gone = admission().tenant, is_gone()
     arrived = time.perf_counter_ns()
     body = _Body(model.card)

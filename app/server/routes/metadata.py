@@ -19,7 +19,7 @@ from app.server.metrics import Figures, render
 from app.server.oip.describe import EXTENSIONS, model_config, model_metadata, model_statistics
 from app.server.routes.failures import error_response
 from app.server.routes.rights import admission, may_use, needs
-from app.server.routes.served import Models
+from app.serving.catalogue import Catalogue
 
 _MODEL: Final = "/v2/models/<name>"
 _VERSION: Final = f"{_MODEL}/versions/<version>"
@@ -46,7 +46,7 @@ _REFUSED: Final = {
 _NOT_IMPLEMENTED: Final = 501
 
 
-def add_routes(application: Flask, catalogue: Models, audit: Audit) -> None:
+def add_routes(application: Flask, catalogue: Catalogue, audit: Audit) -> None:
     """Adds the routes that only tell. Those about health are open."""
     _add_server_routes(application, catalogue, audit)
     _add_model_routes(application, catalogue)
@@ -55,7 +55,7 @@ def add_routes(application: Flask, catalogue: Models, audit: Audit) -> None:
         application.add_url_rule(path, f"refused-{number}", view, methods=["GET", "POST"])
 
 
-def _add_server_routes(application: Flask, catalogue: Models, audit: Audit) -> None:
+def _add_server_routes(application: Flask, catalogue: Catalogue, audit: Audit) -> None:
     @application.get("/v2")
     @needs("metadata")
     def server_metadata() -> Response:
@@ -87,7 +87,7 @@ def _add_server_routes(application: Flask, catalogue: Models, audit: Audit) -> N
         return Response(render(figures), content_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
-def _add_model_routes(application: Flask, catalogue: Models) -> None:
+def _add_model_routes(application: Flask, catalogue: Catalogue) -> None:
     @application.get(_MODEL)
     @application.get(_VERSION)
     @needs("metadata")
@@ -134,7 +134,7 @@ def _add_model_routes(application: Flask, catalogue: Models) -> None:
         return statistics()
 
 
-def _versions(catalogue: Models, name: str) -> list[str]:
+def _versions(catalogue: Catalogue, name: str) -> list[str]:
     """The versions that can be asked by number."""
     return [
         str(model.version)

@@ -33,7 +33,7 @@ def test_all_parts_of_the_server_say_it_alike() -> None:
     """Framing, admission, quotas, the routes, Flask, and the HTTP parser behind them."""
     user, token = policies.tenant("user", rights=served.ALL_RIGHTS - {"manage"})
     slow, slow_token = policies.tenant("slow", quotas=Quotas(bytes_per_s=1))
-    application = create_application(served.models(), Audit(Runtime.PROCESS))
+    application = create_application(served.catalogue(served.models()), Audit(Runtime.PROCESS))
     by_user = policies.bearer(token)
     by_slow = policies.bearer(slow_token)
     asked = {
