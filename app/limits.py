@@ -57,6 +57,10 @@ MAX_JSON_LISTS: Final = 64 * KIB
 """Arrays and objects of a JSON body: a picture of 224×224 whose pixels are arrays, and a quarter
 more. Each takes several times as long as a number does, and doesn't let other threads run."""
 
+MAX_JSON_STRINGS: Final = 128 * KIB
+"""Strings of a JSON body, which the parser makes without letting other threads run: 25 ms. More go
+as binary data."""
+
 MAX_JSON_RATIO: Final = 50
 """Bytes of JSON for each byte of its compressed form, beyond `FREE_JSON_BYTES`: texts of numbers
 shrink to a half, of pictures' flat parts to a tenth; a bomb to a thousandth."""

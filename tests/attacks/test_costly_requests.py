@@ -128,6 +128,8 @@ def unparsed(monkeypatch: pytest.MonkeyPatch) -> None:
         (WIDE, b'{"id":"\\"shape\\":[4194304]",' + numbers(MANY, [4])[1:], "more values"),
         (WIDE, b'{"x\\"shape":[4194304],' + numbers(MANY, [4])[1:], "more values"),
         (TEXTS, numbers(70_000, [70_000], b"[]"), "more than 65536 arrays"),
+        (TEXTS, numbers(140_000, [140_000], b'""'), "more than 131072 strings"),
+        (WIDE, numbers(800_000, [800_000], b'"ab"'), "more than 131072 strings"),
     ],
 )
 def test_json_that_cannot_be_right_is_not_parsed(
