@@ -25,8 +25,8 @@ def printable(text: str, *, keep: str = "") -> str:
     """
     kept = keep + _JOINERS
     return "".join(
-        each
-        if each in kept or unicodedata.category(each) not in _SHOWN_AS_CODES
-        else each.encode("unicode_escape").decode()
-        for each in text
+        character
+        if character in kept or unicodedata.category(character) not in _SHOWN_AS_CODES
+        else character.encode("unicode_escape").decode()
+        for character in text
     )

@@ -141,7 +141,8 @@ def form(data: bytes) -> None:
     except InputError as error:
         return _check_message(error)
     assert found.obj is data, "a copy"
-    assert b"\r\n--B" not in bytes(found)
+    assert b"\r\n--B--" not in bytes(found)
+    assert b"\r\n--B\r\n" not in bytes(found)
     head, tail = data.split(bytes(found), 1) if found else (data, data)
     assert b"image" in head + tail
     return None

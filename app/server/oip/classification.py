@@ -33,7 +33,7 @@ def best_classes(card: ModelCard, name: str, array: Array, count: int) -> tuple[
     array = widened(array)
     if array.dtype.kind not in "fiu":
         raise InputError(f"output {name!r}: only numbers can be ranked for a classification")
-    spec = next(each for each in card.outputs if each.name == name)
+    spec = next(output for output in card.outputs if output.name == name)
     batched = array.ndim > 1 and bool(spec.shape) and isinstance((spec.shape or ())[0], str)
     rows = array.reshape(array.shape[0], -1) if batched and array.size else array.reshape(1, -1)
     count = min(count, rows.shape[1])

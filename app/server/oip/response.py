@@ -54,8 +54,8 @@ def check_answer(card: ModelCard, request: InferRequest) -> None:
         if isinstance(dimension, str)
     }
     specs = {spec.name: spec for spec in card.outputs}
-    written = [each for each in request.outputs if not each.binary and not each.classes]
-    check_elements(sum(elements(specs[each.name], sizes) or 0 for each in written))
+    written = [wanted for wanted in request.outputs if not wanted.binary and not wanted.classes]
+    check_elements(sum(elements(specs[wanted.name], sizes) or 0 for wanted in written))
 
 
 def encode_response(
@@ -80,16 +80,16 @@ def encode_response(
     answer: dict[str, object] = {"model_name": model_id, "model_version": str(version)}
     if request.id is not None:
         answer["id"] = request.id
-    written = [each for each in request.outputs if not each.binary and not each.classes]
-    check_elements(sum(outputs[each.name].size for each in written))
+    written = [wanted for wanted in request.outputs if not wanted.binary and not wanted.classes]
+    check_elements(sum(outputs[wanted.name].size for wanted in written))
     encoded = [_encode(card, wanted, outputs[wanted.name]) for wanted in request.outputs]
     header = (
-        _dumps(answer)[:-1] + b',"outputs":[' + b",".join(each.text for each in encoded) + b"]}"
+        _dumps(answer)[:-1] + b',"outputs":[' + b",".join(output.text for output in encoded) + b"]}"
     )
-    tensors = tuple(each.tensor for each in encoded if each.tensor is not None)
-    longest = len(header) + sum(each.missing_bytes for each in encoded)
-    most_bytes = sum(each.most_bytes for each in encoded)
-    varying_bytes = sum(each.most_bytes for each in encoded if each.varies)
+    tensors = tuple(output.tensor for output in encoded if output.tensor is not None)
+    longest = len(header) + sum(output.missing_bytes for output in encoded)
+    most_bytes = sum(output.most_bytes for output in encoded)
+    varying_bytes = sum(output.most_bytes for output in encoded if output.varies)
     # Where the JSON ends stands in a header, in as many digits whatever the tensors hold.
     least_bytes = padded_bytes(longest + most_bytes) - most_bytes
     while len(str(least_bytes)) < len(str(least_bytes + varying_bytes)):

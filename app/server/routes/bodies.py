@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from flask import request
 from werkzeug.http import parse_options_header
 
 from app.errors import BusyError, CancelledError, InputError, PayloadTooLargeError
-from app.limits import DECODING_WAIT_S, MAX_DECODED_BYTES, SMALL_BYTES
+from app.limits import DECODING_WAIT_S, MAX_DECODED_BYTES, MIB, SMALL_BYTES
 
 _LOOK_S: Final = 0.05
 """How often a request that waits for room looks whether its client still does."""
@@ -104,7 +105,7 @@ class DecodedRoom:
             if tenant not in self._held_bytes:
                 # It comes level with whoever has had least, what is still held left out.
                 spent = (
-                    given - self._held_bytes[each] for each, given in self._given_bytes.items()
+                    given - self._held_bytes[other] for other, given in self._given_bytes.items()
                 )
                 self._given_bytes[tenant] = min(spent, default=0)
                 self._held_bytes[tenant] = 0
@@ -134,13 +135,14 @@ class DecodedRoom:
         if not able:
             return None
         first = min(
-            able, key=lambda each: (self._given_bytes[each.tenant], self._held_bytes[each.tenant])
+            able,
+            key=lambda share: (self._given_bytes[share.tenant], self._held_bytes[share.tenant]),
         )
         used = sum(self._held_bytes.values())
         return first if used + first.size_bytes <= self._capacity_bytes else None
 
     def _forget(self, tenant: str) -> None:
-        if not self._held_bytes[tenant] and all(each.tenant != tenant for each in self._waiting):
+        if not self._held_bytes[tenant] and all(share.tenant != tenant for share in self._waiting):
             del self._held_bytes[tenant], self._given_bytes[tenant]
 
 
@@ -173,21 +175,31 @@ def form_file(body: bytes, boundary: str, field: str) -> memoryview:
         InputError: it isn't there, or the body isn't such a form.
     """
     missing = InputError(f"the form has no file in a field {field!r}; send -F {field}=@FILE")
-    delimiter = b"--" + boundary.encode("latin-1", "replace")
-    start = body.find(delimiter + b"\r\n") + len(delimiter) + 2
-    if not boundary or start < len(delimiter) + 2:
+    name = re.escape(boundary.encode("latin-1", "replace"))
+    opening = re.compile(rb"--%b[ \t]{0,64}\r\n" % name).search(body, 0, _MAX_PART_HEAD_BYTES)
+    delimiter = re.compile(rb"\r\n--%b(--|[ \t]{0,64}\r\n)" % name)
+    if not boundary or opening is None:
         raise missing
+    start = opening.end()
     for _ in range(_MAX_PARTS):
         head_end = body.find(b"\r\n\r\n", start, start + _MAX_PART_HEAD_BYTES)
-        end = body.find(b"\r\n" + delimiter, max(head_end, start))
-        if head_end < 0 or end < 0:
+        closing = _search(delimiter, body, head_end + 2) if head_end >= 0 else None
+        if closing is None:
             raise missing
         if _is_file(body[start:head_end].decode("latin-1"), field):
-            return memoryview(body)[head_end + 4 : max(end, head_end + 4)]
-        start = end + len(delimiter) + 4
-        if body[start - 2 : start] == b"--":
+            return memoryview(body)[head_end + 4 : max(closing.start(), head_end + 4)]
+        if closing[1] == b"--":
             raise missing
+        start = closing.end()
     raise PayloadTooLargeError(f"the form has more than {_MAX_PARTS} parts")
+
+
+def _search(pattern: re.Pattern[bytes], body: bytes, start: int) -> re.Match[bytes] | None:
+    """Searches a little at a time; other threads run in between."""
+    for place in range(start, len(body), MIB):
+        if match := pattern.search(body, place, place + MIB + _MAX_PART_HEAD_BYTES):
+            return match
+    return None
 
 
 def _is_file(head: str, field: str) -> bool:

@@ -63,7 +63,7 @@ def add_routes(
             "timing": {
                 "decode_ms": _ms(decoded - started),
                 "run_ms": _ms(finished - decoded),
-                "partitions": [_timing(each) for each in result.timings],
+                "partitions": [_timing(timing) for timing in result.timings],
             },
             "memory": {"budget_bytes": catalogue.budget_bytes, "peak_bytes": result.peak_bytes},
             "runtime": runtime.value,
@@ -100,7 +100,7 @@ def _padded(answer: dict[str, Any], card: ModelCard) -> bytes:
     longest = max(
         longest_label(card.labels), str(_WIDEST_NUMBER), key=lambda text: len(_dumps(text))
     )
-    widest = _widened(answer | {"labels": [each | {"label": longest} for each in labels]})
+    widest = _widened(answer | {"labels": [label | {"label": longest} for label in labels]})
     text = _dumps(answer)
     return text.ljust(padded_bytes(max(len(text), len(_dumps(widest))) + 1) - 1) + b"\n"
 

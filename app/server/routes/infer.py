@@ -126,8 +126,10 @@ class _Body:
 
 def _written_bytes(asked: InferRequest, outputs: Mapping[str, Array]) -> int:
     """Gives most bytes of memory that writing the answer's JSON takes."""
-    written = [outputs[each.name] for each in asked.outputs if not each.binary and not each.classes]
-    ranked = [outputs[each.name] for each in asked.outputs if each.classes]
+    ranked = [outputs[wanted.name] for wanted in asked.outputs if wanted.classes]
+    written = [
+        outputs[wanted.name] for wanted in asked.outputs if not wanted.binary and not wanted.classes
+    ]
     items = min(MAX_JSON_ELEMENTS, sum(array.size for array in (*written, *ranked)))
     has_strings = any(dtype_name(array) == "string" for array in written)
     return (

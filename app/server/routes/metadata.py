@@ -79,7 +79,11 @@ def _add_server_routes(application: Flask, catalogue: Catalogue, audit: Audit) -
         transport = request.environ.get(TRANSPORT)
         figures = Figures(
             audit,
-            [each for each in catalogue.statistics(None, None) if may_use(known, each.name)],
+            [
+                counters
+                for counters in catalogue.statistics(None, None)
+                if may_use(known, counters.name)
+            ],
             catalogue.budget_bytes,
             catalogue.used_bytes,
             None if transport is None else transport(),
@@ -119,16 +123,16 @@ def _add_model_routes(application: Flask, catalogue: Catalogue) -> None:
         known = admission()
         return jsonify(
             model_stats=[
-                model_statistics(each)
-                for each in catalogue.statistics(name, version)
-                if may_use(known, each.name)
+                model_statistics(counters)
+                for counters in catalogue.statistics(name, version)
+                if may_use(known, counters.name)
             ]
         )
 
     @application.get(f"/v2/models/{_ALL_STATISTICS}")
     def all_statistics() -> Response:
         """Of a model that is called so the metadata, like those of every other one."""
-        is_model = any(each.model_id == _ALL_STATISTICS for each in catalogue.models())
+        is_model = any(model.model_id == _ALL_STATISTICS for model in catalogue.models())
         if is_model and may_use(admission(), _ALL_STATISTICS):
             return metadata(name=_ALL_STATISTICS)
         return statistics()

@@ -183,6 +183,9 @@ def part(content: bytes, name: bytes = b"image", file: bytes = FILE) -> bytes:
         (b"preamble\r\n" + part(b"abc") + END + b"epilogue", b"abc"),
         (part(b"") + END, b""),
         (part(b"\r\n\r\n--\r\n-B") + END, b"\r\n\r\n--\r\n-B"),
+        (part(b"\r\n--Bx\r\n--B x\r\n--B-") + END, b"\r\n--Bx\r\n--B x\r\n--B-"),
+        (part(b"a\r\n--" * 700_000) + END, b"a\r\n--" * 700_000),
+        (part(b"abc").replace(b"--B\r\n", b"--B \t\r\n") + END, b"abc"),
         (part(b"x", b"other") + part(b"abc") + END, b"abc"),
         (part(b"text", file=b"") + part(b"abc") + part(b"second") + END, b"abc"),
         (
