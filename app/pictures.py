@@ -9,15 +9,21 @@ from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
-from PIL import Image
+from PIL import Image, _imaging
 
 from app.card import Preprocessing
 from app.errors import ApplianceError
+from app.limits import MIB
 from app.picture_files import PictureFile, broken, read_picture_file
 from app.tensors import Array
 
 _FORMATS: Final = ("PNG", "JPEG")
 _STRIP_PIXELS: Final = 1 << 20
+_BLOCK_BYTES: Final = 64 * MIB
+
+# A picture in one block goes back to the kernel when it is freed. Of Pillow's own blocks of 16 MiB
+# the C library keeps many, scattered: up to 100 MiB in each worker thread.
+_imaging.set_block_size(_BLOCK_BYTES)
 _FILTERS: Final = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
