@@ -21,11 +21,14 @@
 
 They are translated in two places only: `app.server` turns them into HTTP
 statuses, `app.__main__` and the command lines in `tools` into exit statuses.
+What a client reads of one is what `client_text` gives, and nothing else: the
+texts of most are for the operator and may name files.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Final
 
 
 class ApplianceError(Exception):
@@ -144,3 +147,38 @@ class CancelledError(ExecutionError):
 
 class DeadlineError(CancelledError):
     """A request was given up because the timeout that its client gave had passed."""
+
+
+_SAYS_ITSELF: Final = (
+    InputError,
+    NotFoundError,
+    AuthenticationError,
+    BusyError,
+    BundleIntegrityError,
+)
+"""Errors whose own text is for clients: it holds no path and no word of a library. Only modules
+that know no path raise them, which a test holds; the last one's text is always the same."""
+
+_SAID_INSTEAD: Final[Mapping[type[ApplianceError], str]] = {
+    KeyUnavailableError: "the model's key can't be had",
+    BundleError: "the model's bundle can't be used",
+    DeadlineError: "the request's timeout passed before its answer was there",
+    CancelledError: "the request was given up: its client has left",
+    ExecutionError: "the model could not be run",
+}
+"""What is said of the others; the first that fits counts."""
+
+
+def client_text(error: BaseException) -> str:
+    """Gives what a client may read of an error. The operator finds the rest in the log."""
+    if isinstance(error, _SAYS_ITSELF):
+        return str(error)
+    if isinstance(error, MemoryBudgetError):
+        return (
+            f"the request needs {error.required_bytes} bytes of model memory, the budget is "
+            f"{error.budget_bytes} bytes; send a smaller one"
+        )
+    return next((text for kind, text in _SAID_INSTEAD.items() if isinstance(error, kind)), _OTHER)
+
+
+_OTHER: Final = "internal error"

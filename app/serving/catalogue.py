@@ -12,7 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Collection, Sequence
 
-from app.errors import ApplianceError, BusyError, NotFoundError
+from app.errors import ApplianceError, BusyError, NotFoundError, client_text
 from app.serving.models import Bundle, Scan, ServedModel
 from app.serving.residence import Residence
 from app.serving.statistics import Statistics
@@ -123,7 +123,7 @@ class Catalogue:
             self._look()
         with self.residence.changed:
             found = [(*key, *model.life.describe()) for key, model in self._models.items()]
-            found += [(name, 0, "UNAVAILABLE", str(error)) for name, error in self._refused]
+            found += [(name, 0, "UNAVAILABLE", client_text(error)) for name, error in self._refused]
         return sorted(found)
 
     def load(self, name: str) -> None:

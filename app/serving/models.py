@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from app.card import ModelCard
-from app.errors import ApplianceError, BusyError, NotFoundError
+from app.errors import ApplianceError, BusyError, NotFoundError, client_text
 from app.limits import MAX_TIMEOUT_US
 from app.objects import Identity
 from app.runner import Runner, RunResult
@@ -158,7 +158,7 @@ class Life:
     def describe(self) -> tuple[str, str]:
         """Gives the protocol's word for its state, and a reason."""
         if self.failure is not None:
-            return "UNAVAILABLE", str(self.failure)
+            return "UNAVAILABLE", client_text(self.failure)
         if self.state is State.DRAINING:
             return "UNLOADING", "its last requests are running"
         if not self.is_wanted:

@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 
 from app.errors import (
     AuthenticationError,
+    BundleFormatError,
     BundleIntegrityError,
     BusyError,
     CancelledError,
@@ -20,7 +21,7 @@ from app.errors import (
     KeyUnavailableError,
     MemoryBudgetError,
 )
-from app.server.oip.metadata import EXTENSIONS
+from app.server.oip.describe import EXTENSIONS
 from app.tensors import Array
 from tests import served
 from tests.unit.app.server.routes.requests import INFER
@@ -57,13 +58,14 @@ def test_routes_that_tell(client: FlaskClient, path: str, expected: dict[str, An
     ("error", "status", "said"),
     [
         (BusyError("full", 7), 503, "full"),
-        (KeyUnavailableError("no key"), 503, "no key"),
+        (KeyUnavailableError("key file /run/keys/a.key"), 503, "the model's key can't be had"),
         (AuthenticationError("who?"), 401, "who?"),
         (ForbiddenError("not you"), 403, "not you"),
         (DeadlineError(3), 504, "timeout passed"),
         (CancelledError(3), 503, "its client has left"),
         (MemoryBudgetError(0, "run", 7, 5), 413, "needs 7 bytes of model memory"),
-        (BundleIntegrityError(), 500, "the model could not be run"),
+        (BundleIntegrityError(), 500, "failed its integrity check"),
+        (BundleFormatError("/host/a.bundle: no"), 500, "the model's bundle can't be used"),
         (ExecutionError(0, "run", "secret weights"), 500, "the model could not be run"),
     ],
 )

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from app.server.server import ApplianceServer
 
+from app.server.server import ApplianceServer
 from tests.unit.app.server.clients import Application, identity, serving
 from tools.bench import newcomers
 from tools.bench.client import Endpoint, Request
