@@ -19,7 +19,7 @@ from app.runtime import Runtime
 from app.server.oip.classification import best, longest_label
 from app.server.oip.response import padded_bytes
 from app.server.routes.bodies import DecodedRoom, form_file, read_body
-from app.server.routes.rights import admission, needs
+from app.server.routes.rights import client, needs
 from app.server.routes.timing import SERVER_TIMING, Moments, is_gone, queued_ns, server_timing
 from app.serving.catalogue import Catalogue
 from app.tensors import Array
@@ -40,7 +40,7 @@ def add_routes(
     def classify(name: str) -> Response:
         model = catalogue.find(name)
         top_k = _top_k()
-        tenant, gone = admission().tenant, is_gone()
+        tenant, gone = client(), is_gone()
         arrived = time.perf_counter_ns()
         picture = _picture(model.card)
         with room.hold(tenant, picture.decoding_bytes, gone):

@@ -17,7 +17,7 @@ from app.server.oip.compression import inflate
 from app.server.oip.request import InferRequest, decode_request, read_header_bytes
 from app.server.oip.response import InferAnswer, check_answer, encode_response
 from app.server.routes.bodies import DecodedRoom, read_body
-from app.server.routes.rights import admission, needs
+from app.server.routes.rights import admission, client, needs
 from app.server.routes.timing import SERVER_TIMING, Moments, is_gone, queued_ns, server_timing
 from app.serving.catalogue import Catalogue
 from app.serving.models import ServedModel
@@ -49,7 +49,7 @@ def add_routes(application: Flask, catalogue: Catalogue, room: DecodedRoom) -> N
 
 
 def _infer(model: ServedModel, room: DecodedRoom) -> Response:
-    tenant, gone = admission().tenant, is_gone()
+    tenant, gone = client(), is_gone()
     arrived = time.perf_counter_ns()
     body = _Body(model.card)
     with room.hold(tenant, body.decoding_bytes, gone) as share:
