@@ -23,6 +23,8 @@
 
 They are translated in two places only: `app.server` turns them into HTTP
 statuses, `app.__main__` and the command lines in `tools` into exit statuses.
+What a client reads of one is its `client_text`, and nothing else: the texts of
+most are for the operator and may name files.
 """
 
 from __future__ import annotations
@@ -43,8 +45,11 @@ class ApplianceError(Exception):
         return "the model could not be run"
 
 
-class _AnsweredError(ApplianceError):
-    """One whose text is written for the client."""
+class AnsweredError(ApplianceError):
+    """One whose text is written for the client: it holds no path and no word of a library.
+
+    Only modules that know no path raise these with a text of their own, which a test holds.
+    """
 
     @property
     def client_text(self) -> str:
@@ -65,7 +70,7 @@ class ConfigError(ApplianceError):
         super().__init__(f"{source}: {len(self.problems)} problem(s):{lines}")
 
 
-class InputError(_AnsweredError):
+class InputError(AnsweredError):
     """A request or file that the caller has to correct."""
 
 
@@ -77,11 +82,11 @@ class UnsupportedMediaError(InputError):
     """A content type or picture format that isn't served."""
 
 
-class NotFoundError(_AnsweredError):
+class NotFoundError(AnsweredError):
     """No such model, version or route."""
 
 
-class AuthenticationError(_AnsweredError):
+class AuthenticationError(AnsweredError):
     """No or wrong credentials."""
 
 
@@ -89,7 +94,7 @@ class ForbiddenError(AuthenticationError):
     """Credentials that hold, without the right to do this."""
 
 
-class BusyError(_AnsweredError):
+class BusyError(AnsweredError):
     """The queue is full.
 
     Attributes:
@@ -131,14 +136,14 @@ class BundleReadError(BundleError):
         return "the model's bundle can't be read at the moment"
 
 
-class BundleRefusedError(_AnsweredError, BundleError):
+class BundleRefusedError(AnsweredError, BundleError):
     """A bundle that its owner signed and that isn't accepted; the message says why.
 
     What it speaks of stands in the manifest, which anybody can read.
     """
 
 
-class BundleIntegrityError(_AnsweredError, BundleError):
+class BundleIntegrityError(AnsweredError, BundleError):
     """The bundle isn't what its owner signed and encrypted.
 
     One message whatever failed, so that an attacker learns nothing from it.
@@ -188,6 +193,14 @@ class MemoryBudgetError(ExecutionError):
             partition, phase, f"needs {required_bytes} bytes, the budget is {budget_bytes} bytes"
         )
 
+    @property
+    def client_text(self) -> str:
+        """See `ApplianceError`."""
+        return (
+            f"the request needs {self.required_bytes} bytes of model memory, the budget is "
+            f"{self.budget_bytes} bytes; send a smaller one"
+        )
+
 
 class CancelledError(ExecutionError):
     """A run was given up between two partitions, because nobody waits for it any more."""
@@ -195,6 +208,16 @@ class CancelledError(ExecutionError):
     def __init__(self, partition: int) -> None:
         super().__init__(partition, "run", "cancelled before it started")
 
+    @property
+    def client_text(self) -> str:
+        """See `ApplianceError`."""
+        return "the request was given up: its client has left"
+
 
 class DeadlineError(CancelledError):
     """A request was given up because the timeout that its client gave had passed."""
+
+    @property
+    def client_text(self) -> str:
+        """See `ApplianceError`."""
+        return "the request's timeout passed before its answer was there"

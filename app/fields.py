@@ -12,6 +12,9 @@ T = TypeVar("T")
 
 _UNUSABLE: Final = re.compile("[\0\ud800-\udfff]")
 """NUL ends file names in C; halves of surrogate pairs have no UTF-8 form."""
+_LONG_BYTES: Final = 1 << 16
+"""A longer text has its numbers made by Python functions: between two of them other threads run,
+while the parser's own C code would keep them waiting until its end."""
 _MOST_NAMED: Final = 5
 """Unknown fields that a message names: it is sent back, so it must not grow with the input."""
 
@@ -31,9 +34,14 @@ def parse_json(raw: bytes) -> object:
             a whole number of thousands of digits, or nesting deeper than the
             interpreter's recursion limit.
     """
+    is_long = len(raw) > _LONG_BYTES
     try:
         return json.loads(
-            raw.decode("utf-8"), object_pairs_hook=_without_repeats, parse_constant=_no_constant
+            raw.decode("utf-8"),
+            object_pairs_hook=_without_repeats,
+            parse_constant=_no_constant,
+            parse_int=_whole if is_long else None,
+            parse_float=_real if is_long else None,
         )
     except UnicodeDecodeError as error:
         raise FieldError(f"not UTF-8 at byte {error.start}") from error
@@ -47,6 +55,14 @@ def parse_json(raw: bytes) -> object:
         raise
     except ValueError as error:  # Python's own limit on the digits of a whole number
         raise FieldError("a whole number has too many digits") from error
+
+
+def _whole(text: str) -> int:
+    return int(text)
+
+
+def _real(text: str) -> float:
+    return float(text)
 
 
 def _without_repeats(pairs: list[tuple[str, object]]) -> dict[str, object]:

@@ -13,12 +13,12 @@ MAX_BODY_BYTES: Final = 32 * MIB
 
 MAX_JSON_BYTES: Final = 4 * MIB
 """Largest JSON body: a picture of 224×224×3 as text. Larger tensors go as binary. The parser needs
-up to `JSON_EXPANSION` times as much memory, so this is well below MAX_BODY_BYTES."""
+up to `JSON_EXPANSION` times as much memory, so this is well below MAX_BODY_BYTES. A model whose
+inputs have fixed sizes takes less, `JSON_ITEM_BYTES` for each element."""
 
-JSON_EXPANSION: Final = 56
-"""Bytes of Python objects per byte of JSON, measured on the worst text, "[[[…]]],[[[…]]],…", nested
-as deeply as the parser allows: 49, and 4 for the text itself when a character in it is beyond
-U+FFFF."""
+JSON_EXPANSION: Final = 32
+"""Bytes of Python objects per byte of JSON, measured on the worst text within `MAX_JSON_LISTS`: one
+object of many short keys, 24, and 4 for the text itself when a character in it is beyond U+FFFF."""
 
 MAX_HEAD_BYTES: Final = 16 * KIB
 """Largest request line plus headers; browsers and clients stay below 8 KiB."""
@@ -27,16 +27,56 @@ MAX_PICTURE_PIXELS: Final = 16_000_000
 """Largest picture by its declared size: 4000×4000, a phone's ordinary camera mode. Three RGBA
 copies while transparency is resolved are 192 MB, about what parsing the largest JSON takes."""
 
-MAX_SCANNED_PIXELS: Final = 250 * MAX_PICTURE_PIXELS
-"""Pixels of a JPEG times its scans. Encoders write up to about ten scans; a pass over 16 million
-pixels takes 12 ms and as little as 30 bytes of the file, so 32 MiB of them would take hours."""
+MAX_SCANS: Final = 20
+"""Scans of a JPEG. Encoders write up to about ten; one more takes as little as 30 bytes."""
+
+MAX_SCANNED_PIXELS: Final = 10 * MAX_PICTURE_PIXELS
+"""Pixels of a JPEG times its scans: what encoders make of the largest picture. A pass over 16
+million pixels takes 9 ms, so all of them less than unpacking a large picture of one scan."""
+
+MAX_PICTURE_SEGMENTS: Final = 16 * KIB
+"""Chunks of a PNG, or segments of a JPEG: 32 MiB in the chunks of 8 KiB that libpng writes are a
+quarter of it."""
 
 MAX_TENSOR_ELEMENTS: Final = 8 * MIB
 """Elements of one input tensor: 32 MiB as FP32, as much as a body may hold."""
 
-MAX_DECODED_BYTES: Final = 2 * MAX_BODY_BYTES
-"""What decoding adds to the bodies of all requests together: the largest body inflated, and its
-tensors copied because their place didn't suit the element type."""
+MAX_DECODED_BYTES: Final = 256 * MIB
+"""What decoding requests and writing JSON add to the bodies, for all requests together: the largest
+picture, 192 MB, with two of the largest bodies beside it that are inflated, or copied because their
+place didn't suit the element type."""
+
+SMALL_BYTES: Final = 2 * MIB
+"""What decoding a request may take without being counted, once for each worker thread: a picture of
+400×400, or 56 KiB of JSON."""
+
+DECODING_WAIT_S: Final = 30.0
+"""How long a request waits for others' decoding before it is answered 503."""
+
+MAX_JSON_LISTS: Final = 64 * KIB
+"""Arrays and objects of a JSON body: a picture of 224×224 whose pixels are arrays, and a quarter
+more. Each takes several times as long as a number does, and doesn't let other threads run."""
+
+MAX_JSON_STRINGS: Final = 128 * KIB
+"""Strings of a JSON body, which the parser makes without letting other threads run: 25 ms. More go
+as binary data."""
+
+MAX_JSON_RATIO: Final = 50
+"""Bytes of JSON for each byte of its compressed form, beyond `FREE_JSON_BYTES`: texts of numbers
+shrink to a half, of pictures' flat parts to a tenth; a bomb to a thousandth."""
+
+FREE_JSON_BYTES: Final = 64 * KIB
+"""JSON of any request, whatever its model takes and however well it was compressed."""
+
+JSON_ITEM_BYTES: Final = 64
+"""JSON of one element: 24 characters are the longest number, the rest is for indentation."""
+
+MAX_JSON_ELEMENTS: Final = 64 * KIB
+"""Elements that an answer may hold as JSON; more are to be had as binary data. A number takes half
+a microsecond and up to 25 bytes of text, in binary form nothing and four."""
+
+ANSWER_STEP_BYTES: Final = 512
+"""Text answers are padded to the longest that they could be, and that to a multiple of this."""
 
 MAX_STRING_ELEMENTS: Final = 1 << 20
 """Strings of one tensor: short ones take about 60 bytes each in memory, six on the wire."""

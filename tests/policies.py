@@ -69,6 +69,10 @@ class Head:
     authorization: bytes | None = None
     consumed_bytes: int = 100
     body_bytes: int = 0
+    host: bytes | None = b"localhost"
+    origin: bytes | None = None
+    fetch_site: bytes | None = None
+    content_type: bytes | None = b"application/json"
 
 
 def head(token: str | None, target: str = "/v2/models/digits/infer", method: str = "POST") -> Head:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from flask import Flask
 from flask.testing import FlaskClient
@@ -18,6 +18,7 @@ from app.runner import PartitionTiming, RunResult
 from app.runtime import Runtime
 from app.server.application import create_application
 from app.server.wsgi import ADMISSION
+from app.serving.catalogue import Catalogue
 from app.serving.models import IndexEntry
 from app.serving.statistics import Recorder, Statistics
 from app.tensors import Array
@@ -79,7 +80,7 @@ class Model:
         gone: Callable[[], bool],
         queued_ns: int,
     ) -> RunResult:
-        """See `app.server.routes.served.Model`."""
+        """See `app.serving.models.ServedModel`."""
         self.calls.append(Call(inputs, tenant, timeout_us, priority, gone, queued_ns))
         started = time.perf_counter_ns()
         outputs = self.compute(inputs)
@@ -91,7 +92,7 @@ class Model:
 
 @dataclass
 class Models:
-    """See `app.server.routes.served.Models`.
+    """In the place of a `Catalogue`.
 
     Attributes:
         served: by id.
@@ -111,7 +112,7 @@ class Models:
         return [call for model in self.served.values() for call in model.calls]
 
     def find(self, model_id: str, version: str | None = None) -> Model:
-        """See the protocol."""
+        """See `Catalogue`."""
         found = self.served.get(model_id)
         if found is None:
             raise NotFoundError(f"there is no model {model_id[:80]!r}")
@@ -120,28 +121,28 @@ class Models:
         return found
 
     def index(self) -> list[IndexEntry]:
-        """See the protocol."""
+        """See `Catalogue`."""
         return [
             IndexEntry(name, model.version, *self.states.get(name, ("READY", "")), model.bundle_id)
             for name, model in self.served.items()
         ]
 
     def models(self) -> list[Model]:
-        """See the protocol."""
+        """See `Catalogue`."""
         return list(self.served.values())
 
     def load(self, name: str) -> None:
-        """See the protocol."""
+        """See `Catalogue`."""
         self.find(name)
         self.changes.append(("load", name))
 
     def unload(self, name: str) -> None:
-        """See the protocol."""
+        """See `Catalogue`."""
         self.find(name)
         self.changes.append(("unload", name))
 
     def statistics(self, name: str | None, version: str | None) -> list[Statistics]:
-        """See the protocol."""
+        """See `Catalogue`."""
         found = self.served.values() if name is None else [self.find(name, version)]
         return [model.recorder.snapshot() for model in found]
 
@@ -153,11 +154,16 @@ def models(**more: Model) -> Models:
     return Models({"sums": sums, "shades": shades, **more})
 
 
+def catalogue(served: Models) -> Catalogue:
+    """Gives them as what the application takes."""
+    return cast(Catalogue, served)
+
+
 def application(
     served: Models, admission: Admission | None = TESTER, *, log_requests: bool = False
 ) -> Flask:
     """Makes an application whose every request is admitted, as the event loop would do."""
-    made = create_application(served, Audit(Runtime.PROCESS), log_requests=log_requests)
+    made = create_application(catalogue(served), Audit(Runtime.PROCESS), log_requests=log_requests)
     inner = made.wsgi_app
 
     def outer(environ: dict[str, Any], start_response: Any) -> Any:

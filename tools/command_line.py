@@ -32,6 +32,7 @@ from app.errors import (
     NotFoundError,
 )
 from tools.errors import AccessPolicyError, KeyPolicyError, ModelError
+from tools.terminal import printable
 
 DONE = 0
 NO = 1
@@ -39,6 +40,9 @@ USAGE = 2
 ENVIRONMENT = 3
 INTERRUPTED = 130
 """As shells report SIGINT: 128 and its number."""
+
+_LINE_BREAK: Final = "\n"
+"""Errors of ours may list several problems."""
 
 _UNUSABLE: Final = (
     InputError,
@@ -67,11 +71,11 @@ def run(command: Callable[[], int]) -> int:
     try:
         return command()
     except ApplianceError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error), keep=_LINE_BREAK)}", file=sys.stderr)
         return USAGE if isinstance(error, _UNUSABLE) else NO
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        print(f"error: {printable(f'{where}{error.strerror or error}')}", file=sys.stderr)
         return USAGE if isinstance(error, FileNotFoundError | IsADirectoryError) else ENVIRONMENT
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

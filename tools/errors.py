@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from app.errors import ApplianceError, InputError
+from tools.terminal import printable
 
 
 class ModelError(ApplianceError):
@@ -82,13 +83,15 @@ class AccessPolicyError(ApplianceError):
 class ServingError(ApplianceError):
     """A running appliance can't be reached, isn't the trusted one, or refused.
 
+    What it says may be the server's words, so it holds nothing that steers a terminal.
+
     Attributes:
         status: the HTTP status of a refusal; None when there was no answer to trust.
     """
 
     def __init__(self, message: str, status: int | None = None) -> None:
         self.status = status
-        super().__init__(message)
+        super().__init__(printable(message))
 
 
 class TrustError(ServingError, InputError):

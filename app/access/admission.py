@@ -2,8 +2,9 @@
 
     1. health is open to everybody; so is the page, which asks for a token, where there is a policy
     2. who is it: an API token, or a client certificate that TLS has verified
-    3. what does it want: the right that its path needs, and the model
-    4. how much has its tenant asked for already
+    3. without a token, does another site ask through the client's browser
+    4. what does it want: the right that its path needs, and the model
+    5. how much has its tenant asked for already
 
 The routes check rights and models again, and they have the last word: here a
 path is only looked at so that a large body needn't be received to be refused.
@@ -14,7 +15,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from app.access.policy import Policy, Quotas, Tenant
@@ -39,6 +40,14 @@ _NEEDS: Final = (
 )
 """Paths of requests that may bring a body, their model, and the right that the routes ask for."""
 
+_CHANGES_NOTHING: Final = re.compile(
+    rb"/v[12]/models/[^%]+/(?:infer|classify)|/v2/repository/index"
+)
+"""What may be posted in any form."""
+
+_OWN_SITES: Final = (None, b"same-origin", b"none")
+"""Values of `Sec-Fetch-Site` that a page of this server, or a person, makes a browser send."""
+
 
 class Head(Protocol):
     """What is looked at of a request."""
@@ -59,6 +68,26 @@ class Head(Protocol):
         ...
 
     @property
+    def host(self) -> bytes | None:
+        """The value of the header of that name, if it came; so for the three that follow."""
+        ...
+
+    @property
+    def origin(self) -> bytes | None:
+        """The site whose page asks, as browsers say it."""
+        ...
+
+    @property
+    def fetch_site(self) -> bytes | None:
+        """`Sec-Fetch-Site`: how that site is related to this one."""
+        ...
+
+    @property
+    def content_type(self) -> bytes | None:
+        """What the body is."""
+        ...
+
+    @property
     def consumed_bytes(self) -> int:
         """Size of the head."""
         ...
@@ -69,19 +98,22 @@ class Head(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Admission:
-    """What a client was found to be.
+    """What a client was found to be, for one request.
 
     Attributes:
         tenant: whose request it is.
         models: what the tenant may know of; None for every model.
         rights: among `app.access.policy.RIGHTS`.
+        further_bytes: what the request turned out to hold beyond what it brought. Its worker adds
+            to it; it counts in the tenant's quota when the answer does.
     """
 
     tenant: str
     models: frozenset[str] | None
     rights: frozenset[str]
+    further_bytes: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +155,8 @@ class Pass:
 
     def charge(self, answer_bytes: int, now: float) -> None:
         """Counts an answer in its tenant's quota; `now` is on the clock of `Gate.admit`."""
-        if self._usage is not None:
-            self._usage.charge(answer_bytes, now)
+        if self._usage is not None and self.admission is not None:
+            self._usage.charge(answer_bytes + self.admission.further_bytes, now)
 
     def release(self) -> None:
         """Ends the request for its tenant's quota; a second time does nothing."""
@@ -138,8 +170,11 @@ class _Guest:
     """A tenant with what it uses."""
 
     tenant: Tenant
-    admission: Admission
     usage: Usage | None = None
+
+    def admission(self) -> Admission:
+        """What a request of this tenant may do."""
+        return Admission(self.tenant.name, self.tenant.models, self.tenant.rights)
 
 
 class Gate:
@@ -157,12 +192,12 @@ class Gate:
         if policy is not None and insecure_open_access:
             raise ValueError("an access policy and open access exclude each other")
         self._has_policy = policy is not None
-        self._everybody = _guest(OPEN_TENANT) if insecure_open_access else None
+        self._everybody = _Guest(OPEN_TENANT) if insecure_open_access else None
         self._tokens: dict[str, TokenRecord] = {}
         self._by_token: dict[str, _Guest] = {}
         self._by_certificate: dict[str, _Guest] = {}
         for tenant in policy.tenants if policy is not None else ():
-            guest = _guest(tenant)
+            guest = _Guest(tenant)
             self._tokens |= {token.token_id: token for token in tenant.tokens}
             self._by_token |= dict.fromkeys([token.token_id for token in tenant.tokens], guest)
             self._by_certificate |= dict.fromkeys(tenant.certificates, guest)
@@ -187,8 +222,13 @@ class Gate:
         guest = self._identify(head.authorization, peer_fingerprint)
         if isinstance(guest, Refusal):
             return guest
-        refusal = _lacks(guest.admission, path) if head.method == b"POST" else None
-        return refusal or _begin(guest, head.consumed_bytes + head.body_bytes, now)
+        refusal = None
+        if head.authorization is None:
+            refusal = _cross_site(head, path, is_open=guest is self._everybody)
+        admission = guest.admission()
+        if refusal is None and head.method == b"POST":
+            refusal = _lacks(admission, path)
+        return refusal or _begin(guest, admission, head.consumed_bytes + head.body_bytes, now)
 
     def _identify(self, authorization: bytes | None, fingerprint: str | None) -> _Guest | Refusal:
         if self._everybody is not None:
@@ -213,8 +253,35 @@ class Gate:
         return self._by_token[found.token_id] if found is not None else None
 
 
-def _guest(tenant: Tenant) -> _Guest:
-    return _Guest(tenant, Admission(tenant.name, tenant.models, tenant.rights))
+def _cross_site(head: Head, path: bytes, *, is_open: bool) -> Refusal | None:
+    """Refuses what another site may have made a browser send.
+
+    A browser shows its certificate, and reaches what is open, for whatever page asks it to. A token
+    is put into a request by who knows it, and by no browser on its own. Older browsers say `Origin`
+    only, and not with every request: what may change something has to be JSON, which a page of
+    another site can't send unasked. Nothing can be changed where access is open.
+    """
+    is_read = head.method in (b"GET", b"HEAD")
+    if is_read and path in PAGE_PATHS:
+        return None
+    if head.fetch_site not in _OWN_SITES or not _is_own(head.origin, head.host):
+        return Refusal(403, "a page of another site asks; without a token that isn't answered")
+    if not is_read and not is_open and not _CHANGES_NOTHING.fullmatch(path):
+        kind = (head.content_type or b"").partition(b";")[0].strip().lower()
+        if kind != b"application/json":
+            return Refusal(
+                403, "without a token this needs 'Content-Type: application/json', also when empty"
+            )
+    return None
+
+
+def _is_own(origin: bytes | None, host: bytes | None) -> bool:
+    """Says whether a request comes from a page of the host that it asks; yes without an origin."""
+    if origin is None:
+        return True
+    scheme, _, site = origin.lower().partition(b"://")
+    own = (host or b"").lower().removesuffix(b":443")
+    return scheme == b"https" and bool(own) and site.removesuffix(b":443") == own
 
 
 def lacks_right(admission: Admission, right: str) -> str:
@@ -241,13 +308,13 @@ def _lacks(admission: Admission, path: bytes) -> Refusal | None:
     return None
 
 
-def _begin(guest: _Guest, size_bytes: int, now: float) -> Pass | Refusal:
+def _begin(guest: _Guest, admission: Admission, size_bytes: int, now: float) -> Pass | Refusal:
     if guest.tenant.quotas == Quotas():
-        return Pass(guest.admission)
+        return Pass(admission)
     guest.usage = guest.usage or Usage(guest.tenant.quotas, now)
     used_up = guest.usage.begin(size_bytes, now)
     if used_up is None:
-        return Pass(guest.admission, guest.usage)
+        return Pass(admission, guest.usage)
     name, wait_s = used_up
     return Refusal(
         429, f"the tenant's quota {name!r} is used up, try again", max(1, math.ceil(wait_s))

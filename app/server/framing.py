@@ -31,7 +31,10 @@ _NAME: Final = re.compile(rb"[!#$%&'*+\-.^`|~0-9A-Za-z]+")
 _VALUE: Final = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
 _DIGITS: Final = re.compile(rb"[0-9]+")
 _MAX_LENGTH_DIGITS: Final = 19
-_SINGLE: Final = (b"host", b"content-length", b"content-type", b"authorization", b"expect")
+_SINGLE: Final = (
+    *(b"host", b"content-length", b"content-type", b"authorization", b"expect"),
+    *(b"origin", b"sec-fetch-site"),
+)
 _USED_HERE: Final = (b"expect", b"authorization")
 """Not passed on: "100 Continue" is sent once, and credentials are nobody's business further in."""
 
@@ -64,6 +67,7 @@ class Head:
         authorization: the header's value. It goes no further: `headers` doesn't hold it.
         expects_continue: the client waits for `CONTINUE` before it sends the body.
         keep_alive: another request may follow on this connection.
+        host, origin, fetch_site, content_type: the values of these headers; None without.
     """
 
     headers: Sequence[tuple[bytes, bytes]]
@@ -75,6 +79,10 @@ class Head:
     authorization: bytes | None
     expects_continue: bool
     keep_alive: bool
+    host: bytes | None
+    origin: bytes | None
+    fetch_site: bytes | None
+    content_type: bytes | None
 
 
 def scan(
@@ -161,6 +169,10 @@ def _parse(lines: list[bytes], consumed_bytes: int, max_body_bytes: int) -> Head
         target=target,
         minor_version=minor,
         authorization=fields.get(b"authorization"),
+        host=fields.get(b"host"),
+        origin=fields.get(b"origin"),
+        fetch_site=fields.get(b"sec-fetch-site"),
+        content_type=fields.get(b"content-type"),
         expects_continue=_expects_continue(fields) and minor == 1,
         keep_alive=_keeps_alive(headers, minor),
     )

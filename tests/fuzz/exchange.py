@@ -108,7 +108,7 @@ def _server() -> tuple[_Watched, WsgiRunner, served.Models]:
     text = replace(fakes.TENSOR_CARD, inputs=(fakes.spec("x", "n", dtype="string"),))
     text = replace(text, outputs=(fakes.spec("x", "n", dtype="string"),))
     catalogue = served.models(echo=served.Model("echo", 1, text, dict))
-    application = create_application(catalogue, Audit(Runtime.PROCESS))
+    application = create_application(served.catalogue(catalogue), Audit(Runtime.PROCESS))
     application.config["PROPAGATE_EXCEPTIONS"] = True
     application.register_error_handler(Exception, _raise)
     watched = _Watched(application)

@@ -6,6 +6,7 @@ has to keep further laws. README.md describes the form of each target's input.
 
 from __future__ import annotations
 
+import gzip
 import json
 import warnings
 import zlib
@@ -23,10 +24,11 @@ from app.limits import MAX_HEAD_BYTES
 from app.manifest import pack_structure, parse_manifest, parse_structure
 from app.pictures import picture_tensor
 from app.server.framing import FramingError, Head, scan
-from app.server.oip.compression import ENCODINGS, deflate, inflate
+from app.server.oip.compression import ENCODINGS, inflate
 from app.server.oip.datatypes import DATATYPES
 from app.server.oip.request import InferRequest, decode_request
-from app.server.oip.response import encode_response
+from app.server.oip.response import InferAnswer, encode_response
+from app.server.routes.bodies import form_file
 from app.tensors import Array, TensorSpec
 from tests.fuzz.exchange import exchange
 
@@ -83,6 +85,7 @@ def oip(data: bytes) -> None:
         answer = encode_response("m", 1, card, asked, asked.inputs)
     except InputError as error:
         return _check_message(error)
+    _check_length(card, asked, answer)
     described = json.loads(answer.header)["outputs"]
     assert [each["name"] for each in described] == [each.name for each in asked.outputs]
     plain = all(each.binary and not each.classes for each in asked.outputs)
@@ -90,6 +93,21 @@ def oip(data: bytes) -> None:
         again = json.dumps({"inputs": described}).encode()
         _check_same(asked, decode_request(again + b"".join(answer.tensors), card, len(again)))
     return None
+
+
+def _check_length(card: ModelCard, asked: InferRequest, answer: InferAnswer) -> None:
+    """Other outputs of the same shapes make an answer of the same length."""
+    if any(array.dtype.kind == "O" for array in asked.inputs.values()):
+        return
+    others = {name: np.zeros_like(array) for name, array in asked.inputs.items()}
+    other = encode_response("m", 1, card, asked, others)
+    assert _lengths(other) == _lengths(answer)
+
+
+def _lengths(answer: InferAnswer) -> tuple[int, int]:
+    """Of the whole, and of the number that says where the JSON ends."""
+    whole = len(answer.header) + sum(map(len, answer.tensors))
+    return whole, len(str(len(answer.header))) if answer.has_binary else 0
 
 
 def _check_same(first: InferRequest, second: InferRequest) -> None:
@@ -111,7 +129,22 @@ def compression(data: bytes) -> None:
         return _check_message(error)
     if name in ENCODINGS:
         assert len(found) <= MOST_INFLATED_BYTES
-        assert inflate(deflate([found], name), name, MOST_INFLATED_BYTES) == found
+        packed = gzip.compress(found, 1) if name == "gzip" else zlib.compress(found, 1)
+        assert inflate(packed, name, MOST_INFLATED_BYTES) == found
+    return None
+
+
+def form(data: bytes) -> None:
+    """A form with a picture; its boundary is "B"."""
+    try:
+        found = form_file(data, "B", "image")
+    except InputError as error:
+        return _check_message(error)
+    assert found.obj is data, "a copy"
+    assert b"\r\n--B--" not in bytes(found)
+    assert b"\r\n--B\r\n" not in bytes(found)
+    head, tail = data.split(bytes(found), 1) if found else (data, data)
+    assert b"image" in head + tail
     return None
 
 
@@ -228,6 +261,7 @@ TARGETS: Final[Mapping[str, Target]] = {
     for each in (
         oip,
         compression,
+        form,
         manifest,
         structure,
         card,

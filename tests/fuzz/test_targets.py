@@ -23,6 +23,7 @@ MEASURED: Final = 100
 READERS: Final[tuple[tuple[str, ModuleType, str], ...]] = (
     ("oip", targets, "decode_request"),
     ("compression", targets, "inflate"),
+    ("form", targets, "form_file"),
     ("manifest", targets, "parse_manifest"),
     ("structure", targets, "parse_structure"),
     ("card", targets, "read_card"),

@@ -14,7 +14,7 @@ import pytest
 from tritonclient.http import InferenceServerClient, InferInput
 
 from app.engine import WholeModel
-from app.server.oip.metadata import EXTENSIONS
+from app.server.oip.describe import EXTENSIONS
 from tests.integration.appliance import DIGITS, ROOT, Appliance, infer_body, prepare, running
 from tools.accuracy.ladder import TOLERANCE
 from tools.serving_client import ServingClient, Trust

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tritonclient.http import aio
 from tritonclient.utils import InferenceServerException, np_to_triton_dtype
 
-from app.server.oip.metadata import EXTENSIONS
+from app.server.oip.describe import EXTENSIONS
 from tests.integration.protocol import Served, protocol_server
 
 Tensor = NDArray[Any]

@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 from PIL import Image
 
-SCANS: Final = 249
+SCANS: Final = 10
 LARGEST_SIDE: Final = 4000
-"""A picture within 16 million pixels, and as many scans as come close to 250 passes over them."""
+"""A picture within 16 million pixels, and as many scans as the server decodes of it."""
 
 _SIDE: Final = 500
 _SCAN: Final = b"\xff\xda"

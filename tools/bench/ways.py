@@ -23,10 +23,10 @@ from app.runner import PartitionTiming, RunResult
 from app.runtime import Runtime
 from app.server.application import create_application
 from app.server.certificate import make_identity
-from app.server.routes.served import Models
 from app.server.routes.timing import SERVER_TIMING
 from app.server.server import ApplianceServer
 from app.server.tls.libraries import LIBRARIES
+from app.serving.catalogue import Catalogue
 from app.serving.statistics import Recorder
 from app.tensors import Array
 from tools.bench.children import Tell
@@ -102,7 +102,7 @@ def serve_ways(tell: Tell, kept: Kept) -> None:
     deployed = open_folder(kept.deployed)
     ways, files = _ways(kept, deployed)
     served = _Ways(_Served(name, deployed.card, way) for name, way in ways.items())
-    application = create_application(cast(Models, served), Audit(Runtime.PROCESS))
+    application = create_application(cast(Catalogue, served), Audit(Runtime.PROCESS))
     identity = make_identity(
         "cloister",
         "benchmark",
@@ -211,7 +211,7 @@ class _Served:
 
 
 class _Ways:
-    """All ways; of `app.server.routes.served.Models` what inference asks for."""
+    """All ways; of `Catalogue` what inference asks for."""
 
     def __init__(self, served: Iterable[_Served]) -> None:
         self._served = {each.model_id: each for each in served}

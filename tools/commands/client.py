@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from app.errors import InputError
 from app.tensors import Array, dtype_name
@@ -22,6 +23,7 @@ from tools.files import write_file
 from tools.serving_client import ServingClient, Trust
 from tools.serving_client.requests import Options, encode, zeros
 from tools.serving_client.trust import read_token
+from tools.terminal import printable
 
 DESCRIPTION = """\
 Asks a running appliance. The server is always verified: by the certificate that
@@ -147,8 +149,8 @@ def _try(client: ServingClient, options: Namespace) -> int:
 
 def _print(outputs: Mapping[str, Array]) -> int:
     for name, array in outputs.items():
-        print(f"{name} {dtype_name(array)} {list(array.shape)}")
-        print(np.array2string(array, threshold=100))
+        print(printable(f"{name} {dtype_name(array)} {list(array.shape)}"))
+        print(printable(np.array2string(array, threshold=100), keep="\n"))
     return DONE
 
 
@@ -186,12 +188,13 @@ def _write(path: Path, arrays: dict[str, Array]) -> None:
 
 
 def _classify(client: ServingClient, options: Namespace) -> int:
-    found = client.classify(options.model, options.picture.read_bytes(), top_k=options.top_k)
-    table = Table(title=f"{options.picture.name}, {options.model} in {found.runtime}")
+    answer = client.classify(options.model, options.picture.read_bytes(), top_k=options.top_k)
+    title = f"{options.picture.name}, {options.model} in {answer.runtime}"
+    table = Table(title=Text(printable(title), "table.title"))  # a `str` would be read as markup
     table.add_column("label")
     table.add_column("probability", justify="right")
-    for each in found.labels:
-        table.add_row(each.label, f"{each.probability:.4f}")
+    for each in answer.labels:
+        table.add_row(Text(printable(each.label)), f"{each.probability:.4f}")
     Console().print(table)
     return DONE
 
@@ -211,22 +214,22 @@ def _models(client: ServingClient, options: Namespace) -> int:
 
 def _ready(client: ServingClient, options: Namespace) -> int:
     ready = client.is_ready(options.model)
-    print(f"{options.model or options.url}: {'ready' if ready else 'not ready'}")
+    print(printable(f"{options.model or options.url}: {'ready' if ready else 'not ready'}"))
     return DONE if ready else NO
 
 
 def _load(client: ServingClient, options: Namespace) -> int:
     client.load(options.model)
-    print(f"{options.model}: loaded")
+    print(printable(f"{options.model}: loaded"))
     return DONE
 
 
 def _unload(client: ServingClient, options: Namespace) -> int:
     client.unload(options.model)
-    print(f"{options.model}: unloaded")
+    print(printable(f"{options.model}: unloaded"))
     return DONE
 
 
-def _show(found: object) -> int:
-    print(json.dumps(found, indent=2))
+def _show(answer: object) -> int:
+    print(json.dumps(answer, indent=2))  # in ASCII, so nothing in it steers a terminal
     return DONE

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 
 from app.limits import (
     CONNECTION_BYTES,
-    JSON_EXPANSION,
     MAX_BUFFERED_BYTES,
     MAX_CONNECTIONS,
     MAX_DECODED_BYTES,
-    MAX_JSON_BYTES,
     MAX_LOADED_MODELS,
-    MAX_PICTURE_PIXELS,
     MIB,
+    SMALL_BYTES,
 )
 from app.schedule import LANES
 from tools.image.occlum_sizes import format_size
@@ -129,16 +127,15 @@ def derive_sizes(
         Line("spare", SPARE_THREADS, "a slot is free only a little after its thread ended"),
     )
     thread_count = sum(line.amount for line in threads)
-    decoding_bytes = max(JSON_EXPANSION * MAX_JSON_BYTES, 3 * 4 * MAX_PICTURE_PIXELS)
     memory = (
         Line("python", PYTHON_STACK_BYTES, "interpreter and imports, measured"),
         Line("brk", HEAP_BYTES, "default_heap_size, set aside at start"),
         Line("engine", ENGINE_BYTES, "onnxruntime beside weights and tensors"),
         Line("budget", budget_bytes, "weights, boundary tensors and workspace of the plan"),
         Line("mapped", bundle_files_bytes, "files are read in whole when they are mapped"),
-        Line("requests", MAX_BUFFERED_BYTES + MAX_DECODED_BYTES, "bodies held, and decoded"),
+        Line("requests", MAX_BUFFERED_BYTES, "bodies held"),
         Line("connections", MAX_CONNECTIONS * CONNECTION_BYTES, "TLS state and records"),
-        Line("decoding", decoding_bytes, "one JSON or picture at a time, the larger of both"),
+        Line("decoding", MAX_DECODED_BYTES + workers * SMALL_BYTES, "what bodies are decoded into"),
         Line("stacks", thread_count * THREAD_STACK_BYTES, "threads × default_stack_size"),
         Line("spare", SPARE_BYTES, "fragmentation"),
     )

@@ -38,7 +38,7 @@ class InferAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One class of a picture."""
+    """One class of a picture; `probability` is NaN where the model gave no number."""
 
     label: str
     index: int
@@ -91,12 +91,16 @@ def read_classification(reply: Reply) -> Classification:
     try:
         found = json.loads(reply.body)
         labels = tuple(
-            Label(str(each["label"]), int(each["index"]), float(each["probability"]))
+            Label(str(each["label"]), int(each["index"]), _probability(each["probability"]))
             for each in found["labels"]
         )
         return Classification(labels, dict(found["timing"]), str(found["runtime"]))
     except (ValueError, KeyError, TypeError) as error:
         raise ServingError(f"the answer isn't a classification: {error}") from error
+
+
+def _probability(item: object) -> float:
+    return math.nan if item is None else float(str(item))
 
 
 def read_json(reply: Reply) -> Any:

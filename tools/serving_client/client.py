@@ -122,11 +122,16 @@ class ServingClient:
 
     def load(self, model: str) -> None:
         """Loads a model, or switches to its new version; returns when it answers."""
-        self._connection.ask("POST", f"/v2/repository/models/{quote(model, safe='')}/load")
+        self._change(model, "load")
 
     def unload(self, model: str) -> None:
         """Unloads a model once its running requests are answered."""
-        self._connection.ask("POST", f"/v2/repository/models/{quote(model, safe='')}/unload")
+        self._change(model, "unload")
+
+    def _change(self, model: str, what: str) -> None:
+        path = f"/v2/repository/models/{quote(model, safe='')}/{what}"
+        # Without a token the appliance asks for it: a page of another site can't send it.
+        self._connection.ask("POST", path, headers={"Content-Type": "application/json"})
 
 
 def _path(model: str, version: str | None) -> str:

@@ -1,4 +1,6 @@
-"""gzip and deflate bodies. What comes in is inflated up to a bound, whatever it claims to be.
+"""gzip and deflate bodies of requests, inflated up to a bound, whatever they claim to be.
+
+Answers are never compressed: how well they shrink would tell who watches the line what is in them.
 
 What becomes large is only counted at first, and inflated again into one buffer
 of the right size. So a bomb takes no memory, and no megabytes are copied
@@ -9,7 +11,7 @@ the interpreter for longer than the counting takes one.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 from app.errors import InputError, PayloadTooLargeError, UnsupportedMediaError
@@ -24,9 +26,6 @@ _STEP_BYTES: Final = 64 * KIB
 
 _KEPT_BYTES: Final = 4 * MIB
 """Most that is kept while it is counted: a JSON body, or a picture's tensor."""
-
-_LEVEL: Final = 1
-"""Tensors hardly shrink further at higher levels, which take many times as long."""
 
 
 def inflate(raw: bytes, encoding: str, most_bytes: int) -> bytes:
@@ -85,15 +84,3 @@ def _pieces(raw: memoryview, name: str) -> Iterator[bytes]:
         raise InputError(f"the {name} body is cut off")
     if following := len(raw) - taken + len(stream.unused_data):
         raise InputError(f"{following} bytes follow the {name} body")
-
-
-def deflate(chunks: Iterable[bytes | memoryview], encoding: str) -> bytes:
-    """Compresses an answer.
-
-    Args:
-        chunks: its pieces, in order.
-        encoding: a key of `ENCODINGS`.
-    """
-    stream = zlib.compressobj(_LEVEL, zlib.DEFLATED, ENCODINGS[encoding])
-    pieces = [stream.compress(chunk) for chunk in chunks]
-    return b"".join([*pieces, stream.flush()])

@@ -34,6 +34,8 @@ DATATYPES: Final[Mapping[str, str]] = {
 _LENGTH: Final = struct.Struct("<I")
 """Stands before every element of a BYTES tensor."""
 
+LENGTH_BYTES: Final = _LENGTH.size
+
 
 def datatype_of(name: str, array: Array) -> str:
     """Gives the protocol's name of an output's element type.

@@ -1,7 +1,12 @@
-"""Arrays as JSON: what stands in a tensor's `data`."""
+"""Arrays as JSON: what stands in a tensor's `data`.
+
+What is large is converted in pieces: NumPy and the JSON writer hold the interpreter's lock until a
+call's end, and other threads run between two of them.
+"""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from math import prod
@@ -25,6 +30,20 @@ _ALLOWED: Final[Mapping[str, frozenset[type]]] = {
 }
 """Python types of JSON items by element type; whole numbers for those not named."""
 
+WIDEST: Final[Mapping[str, int]] = {
+    "bool": len("false"),
+    **{
+        f"{sign}int{bits}": len(str(least))
+        for bits in (8, 16, 32, 64)
+        for sign, least in (("", -(1 << bits - 1)), ("u", (1 << bits) - 1))
+    },
+    **dict.fromkeys(("bfloat16", "float16", "float32", "float64"), len("-1.7976931348623157e+308")),
+}
+"""Characters of the longest JSON item by element type; strings have no bound."""
+
+_PIECE: Final = 4096
+"""Items that are converted at a time: a millisecond or two."""
+
 
 def read_data(fields: Fields, dtype: str, shape: tuple[int, ...]) -> Array:
     """Takes a tensor's `data`, flat or nested as the shape says.
@@ -38,17 +57,36 @@ def read_data(fields: Fields, dtype: str, shape: tuple[int, ...]) -> Array:
         FieldError: another number of items, other types, or numbers beyond the element type.
     """
     flat = _flatten(fields, fields.array("data", most=MAX_TENSOR_ELEMENTS), shape)
-    _check_types(fields, dtype, flat)
     if dtype == "string":
+        _check_types(fields, dtype, flat)
         return _strings(fields, flat, shape)
+    array: Array = np.empty(len(flat), numpy_dtype(dtype))
+    for start in range(0, len(flat), _PIECE):
+        piece = flat[start : start + _PIECE]
+        _check_types(fields, dtype, piece)
+        array[start : start + _PIECE] = _converted(fields, dtype, piece)
+    return array.reshape(shape)
+
+
+def _converted(fields: Fields, dtype: str, items: Sequence[object]) -> Array:
     with np.errstate(over="ignore"):
         try:
-            array = _bfloat16(flat) if dtype == "bfloat16" else np.array(flat, numpy_dtype(dtype))
+            array = _bfloat16(items) if dtype == "bfloat16" else np.array(items, numpy_dtype(dtype))
         except (OverflowError, ValueError) as error:
             raise FieldError(f"{fields.where}.data: a number is beyond {dtype}") from error
     if not _is_finite(array):
         raise FieldError(f"{fields.where}.data: a number is beyond {dtype}")
-    return array.reshape(shape)
+    return array
+
+
+def json_text(name: str, array: Array) -> bytes:
+    """Gives the text of `to_json`, without the brackets around it."""
+    flat = array.reshape(-1)
+    pieces = [
+        json.dumps(to_json(name, flat[start : start + _PIECE]), separators=(",", ":"))[1:-1]
+        for start in range(0, len(flat), _PIECE)
+    ]
+    return ",".join(pieces).encode()
 
 
 def to_json(name: str, array: Array) -> list[object]:

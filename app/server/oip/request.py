@@ -10,7 +10,8 @@ from typing import Final
 from app.card import ModelCard
 from app.errors import InputError, PayloadTooLargeError
 from app.fields import FieldError, Fields, parse_json
-from app.limits import MAX_ID_CHARACTERS, MAX_JSON_BYTES, MAX_TENSOR_ELEMENTS
+from app.limits import MAX_ID_CHARACTERS, MAX_TENSOR_ELEMENTS
+from app.server.oip.bounds import check_json, json_bytes
 from app.server.oip.datatypes import DATATYPES, from_binary
 from app.server.oip.numbers import read_data
 from app.tensors import MAX_RANK, Array, TensorSpec, packed_bytes
@@ -88,17 +89,18 @@ def decode_request(raw: bytes, card: ModelCard, header_bytes: int | None = None)
     Raises:
         InputError: with the place in the body, what was expected and what came.
     """
-    json_bytes = len(raw) if header_bytes is None else header_bytes
-    if json_bytes > MAX_JSON_BYTES:
+    text = raw if header_bytes is None else raw[:header_bytes]
+    if len(text) > (most_bytes := json_bytes(card)):
         raise PayloadTooLargeError(
-            f"the JSON has {json_bytes} bytes, a JSON body at most {MAX_JSON_BYTES}; "
+            f"the JSON has {len(text)} bytes, a JSON body for this model at most {most_bytes}; "
             "send the tensors as binary data"
         )
     if header_bytes == 0:
         return _read_raw(memoryview(raw), card)
+    check_json(text, card)
     try:
-        fields = Fields(parse_json(raw[:json_bytes]), "request")
-        return _Reading(card, memoryview(raw)[json_bytes:], header_bytes is not None).read(fields)
+        fields = Fields(parse_json(text), "request")
+        return _Reading(card, memoryview(raw)[len(text) :], header_bytes is not None).read(fields)
     except FieldError as error:
         raise InputError(str(error)) from error
 

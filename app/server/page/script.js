@@ -170,7 +170,7 @@ function bar(parts) {
 }
 
 const width = (share) => `${100 * Math.min(1, Math.max(0, share))}%`;
-const percent = (share) => `${(100 * share).toFixed(1)} %`;
+const percent = (share) => share === null ? "no number" : `${(100 * share).toFixed(1)} %`;
 
 function size(bytes) {
   if (bytes < 1024) return `${bytes} B`;

@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
-from flask import Flask, Response, jsonify, request
+from flask import Flask, Response, request
 
 from app.card import ModelCard
-from app.errors import InputError, UnsupportedMediaError
+from app.errors import CancelledError, InputError, UnsupportedMediaError
 from app.limits import MAX_BODY_BYTES, MAX_TOP_K
-from app.pictures import picture_tensor
+from app.pictures import Picture, open_picture
 from app.runner import PartitionTiming
 from app.runtime import Runtime
-from app.server.oip.metadata import bundle_parameter
-from app.server.routes.bodies import DecodingTurn, read_body
-from app.server.routes.rights import admission, needs
-from app.server.routes.served import Models
-from app.server.routes.timing import SERVER_TIMING, Moments, server_timing
-from app.server.routes.waiting import is_gone, queued_ns
+from app.server.oip.classification import best, longest_label
+from app.server.oip.describe import bundle_parameter
+from app.server.oip.response import padded_bytes
+from app.server.routes.bodies import DecodedRoom, form_file, read_body
+from app.server.routes.rights import client, needs
+from app.server.routes.timing import SERVER_TIMING, Moments, is_gone, queued_ns, server_timing
+from app.serving.catalogue import Catalogue
 from app.tensors import Array
 
 _PICTURES: Final = ("image/png", "image/jpeg", "application/octet-stream")
 _DEFAULT_TOP_K: Final = 5
+_WIDEST_NUMBER: Final = 10**15
+"""As long as any number of an answer: bytes, or milliseconds with three decimals."""
 
 
-def add_routes(application: Flask, catalogue: Models, runtime: Runtime, turn: DecodingTurn) -> None:
+def add_routes(
+    application: Flask, catalogue: Catalogue, runtime: Runtime, room: DecodedRoom
+) -> None:
     """Adds the classify route."""
 
     @application.post("/v1/models/<name>/classify")
@@ -34,56 +41,91 @@ def add_routes(application: Flask, catalogue: Models, runtime: Runtime, turn: De
     def classify(name: str) -> Response:
         model = catalogue.find(name)
         top_k = _top_k()
-        started = time.perf_counter_ns()
-        # A small file may be a large picture, so every one takes its turn.
-        with turn.wait(MAX_BODY_BYTES):
-            picture = _picture(model.card)
+        tenant, gone = client(), is_gone()
+        arrived = time.perf_counter_ns()
+        picture = _picture(model.card)
+        with room.hold(tenant, picture.decoding_bytes, gone):
+            started = time.perf_counter_ns()
+            tensor = picture.tensor(lambda: _check_here(gone))
         decoded = time.perf_counter_ns()
         result = model.infer(
-            {model.card.inputs[0].name: picture},
-            tenant=admission().tenant,
+            {model.card.inputs[0].name: tensor},
+            tenant=tenant,
             timeout_us=None,
             priority=0,
-            gone=is_gone(),
-            queued_ns=queued_ns(),
+            gone=gone,
+            queued_ns=queued_ns() + started - arrived,
         )
         finished = time.perf_counter_ns()
         model.recorder.read_input(decoded - started)
-        response = jsonify(
-            model={
+        answer: dict[str, Any] = {
+            "model": {
                 "id": model.model_id,
                 "version": model.version,
                 **bundle_parameter(model.bundle_id),
             },
-            labels=best_labels(model.card, result.outputs, top_k),
-            timing={
+            "labels": best_labels(model.card, result.outputs, top_k),
+            "timing": {
                 "decode_ms": _ms(decoded - started),
                 "run_ms": _ms(finished - decoded),
-                "partitions": [_timing(each) for each in result.timings],
+                "partitions": [_timing(timing) for timing in result.timings],
             },
-            memory={"budget_bytes": catalogue.budget_bytes, "peak_bytes": result.peak_bytes},
-            runtime=runtime.value,
-        )
-        moments = Moments(started, decoded, finished, time.perf_counter_ns())
+            "memory": {"budget_bytes": catalogue.budget_bytes, "peak_bytes": result.peak_bytes},
+            "runtime": runtime.value,
+        }
+        response = Response(_padded(answer, model.card), content_type="application/json")
+        moments = Moments(arrived, started, decoded, finished, time.perf_counter_ns())
         response.headers[SERVER_TIMING] = server_timing(moments, result)
         return response
 
 
 def best_labels(card: ModelCard, outputs: dict[str, Array], top_k: int) -> list[dict[str, Any]]:
-    """Gives the classes of one picture with the highest probabilities, best first."""
+    """Gives the classes of one picture with the highest probabilities, best first.
+
+    JSON has no NaN or infinity: such a probability is None.
+    """
     scores = outputs[card.outputs[0].name].reshape(-1).astype(np.float64)
     if card.scores == "logits":
-        powers = np.exp(scores - scores.max())
-        scores = powers / powers.sum()
-    best = np.argsort(-scores, kind="stable")[:top_k]
+        with np.errstate(invalid="ignore"):
+            powers = np.exp(scores - scores.max())
+            scores = powers / powers.sum()
     return [
         {
             "label": card.labels[index] if index < len(card.labels) else str(index),
-            "index": int(index),
-            "probability": round(float(scores[index]), 6),
+            "index": index,
+            "probability": round(float(scores[index]), 6) if np.isfinite(scores[index]) else None,
         }
-        for index in best
+        for index in best(scores, top_k)
     ]
+
+
+def _padded(answer: dict[str, Any], card: ModelCard) -> bytes:
+    """Gives an answer's JSON, as long as it could be for any picture: its length tells no label."""
+    labels = answer["labels"]
+    longest = max(
+        longest_label(card.labels), str(_WIDEST_NUMBER), key=lambda text: len(_dumps(text))
+    )
+    widest = _widened(answer | {"labels": [label | {"label": longest} for label in labels]})
+    text = _dumps(answer)
+    return text.ljust(padded_bytes(max(len(text), len(_dumps(widest))) + 1) - 1) + b"\n"
+
+
+def _widened(value: object) -> object:
+    """Puts the widest number in the place of every one."""
+    if isinstance(value, dict):
+        return {name: _widened(item) for name, item in value.items()}
+    if isinstance(value, list):
+        return [_widened(item) for item in value]
+    return value if isinstance(value, str) else _WIDEST_NUMBER
+
+
+def _dumps(value: object) -> bytes:
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _check_here(gone: Callable[[], bool]) -> None:
+    if gone():
+        raise CancelledError(0)
 
 
 def _top_k() -> int:
@@ -93,20 +135,18 @@ def _top_k() -> int:
     return int(text)
 
 
-def _picture(card: ModelCard) -> Array:
+def _picture(card: ModelCard) -> Picture:
     if card.preprocessing is None:
         raise InputError("this model takes tensors, not pictures; use the infer route")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise UnsupportedMediaError("send the picture itself; PNG and JPEG are compressed already")
-    return picture_tensor(_picture_bytes(), card.preprocessing)
+    return open_picture(_picture_bytes(), card.preprocessing)
 
 
-def _picture_bytes() -> bytes:
+def _picture_bytes() -> bytes | memoryview:
     if request.mimetype == "multipart/form-data":
-        upload = request.files.get("image")
-        if upload is None:
-            raise InputError("the form has no file in a field 'image'; send -F image=@FILE")
-        return upload.stream.read()
+        body = read_body(MAX_BODY_BYTES, "a form")
+        return form_file(body, request.mimetype_params.get("boundary", ""), "image")
     if request.mimetype not in _PICTURES:
         raise UnsupportedMediaError(
             f"expected image/png, image/jpeg or multipart/form-data with a field 'image', "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from http import HTTPStatus
 from typing import Final
 
 from flask import Flask, Response
@@ -27,6 +28,7 @@ from app.errors import (
 from app.server import logs
 from app.server.framing import error_body
 from app.server.logs import Event
+from app.server.oip.response import padded_bytes
 
 _STATUSES: Final[tuple[tuple[type[ApplianceError], int], ...]] = (
     (PayloadTooLargeError, 413),
@@ -48,30 +50,22 @@ _ROUTES: Final = {404: "there is no such route", 405: "the route doesn't take th
 
 def add_handlers(application: Flask) -> None:
     """Makes every failure an answer `{"error": …}` that tells the client what it may know."""
-    application.register_error_handler(ApplianceError, _appliance_error)
     application.register_error_handler(HTTPException, _http_error)
-    application.register_error_handler(Exception, _unexpected)
+    application.register_error_handler(ApplianceError, _error)
+    application.register_error_handler(Exception, _error)
 
 
 def error_response(status: int, message: str) -> Response:
-    """Gives an answer that says what was wrong."""
-    return Response(error_body(message), status, content_type="application/json")
+    """Gives an answer that says what was wrong, padded as what quotes a request differs in size."""
+    body = error_body(message)
+    padded = body[:-1].ljust(padded_bytes(len(body)) - 1) + body[-1:]
+    return Response(padded, status, content_type="application/json")
 
 
-def _appliance_error(error: ApplianceError) -> Response:
+def _error(error: Exception) -> Response:
     status = next((code for kind, code in _STATUSES if isinstance(error, kind)), 500)
-    if isinstance(error, MemoryBudgetError):
-        return error_response(
-            status,
-            f"the request needs {error.required_bytes} bytes of model memory, the budget "
-            f"is {error.budget_bytes} bytes; send a smaller one",
-        )
-    if isinstance(error, DeadlineError):
-        return error_response(status, "the request's timeout passed before its answer was there")
-    if isinstance(error, CancelledError):
-        return error_response(status, "the request was given up: its client has left")
-    text = "the model could not be run" if status == 500 else error.client_text
-    if text != str(error):  # the log has what a client isn't told
+    text = error.client_text if isinstance(error, ApplianceError) else "internal error"
+    if status == 500 or text != str(error):  # the log has what a client isn't told
         logs.write(logging.ERROR, Event.REQUEST_FAILED, error=error)
     answer = error_response(status, text)
     if isinstance(error, BusyError):
@@ -83,14 +77,9 @@ def _appliance_error(error: ApplianceError) -> Response:
 
 def _http_error(error: HTTPException) -> Response:
     status = error.code or 500
-    answer = error_response(status, _ROUTES.get(status) or error.description or error.name)
+    answer = error_response(status, _ROUTES.get(status) or HTTPStatus(status).phrase)
     # Allow, Retry-After and the like belong to the status.
     for name, value in error.get_headers():
         if name.lower() not in ("content-type", "content-length"):
             answer.headers[name] = value
     return answer
-
-
-def _unexpected(error: Exception) -> Response:
-    logs.write(logging.ERROR, Event.REQUEST_FAILED, error=error)
-    return error_response(500, "internal error")

@@ -3,69 +3,85 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Final
 
 from flask import Flask, Response, request
 
 from app.card import ModelCard
-from app.limits import MAX_BODY_BYTES, MAX_JSON_BYTES
-from app.server.oip.compression import ENCODINGS, deflate, inflate
+from app.errors import PayloadTooLargeError
+from app.limits import JSON_EXPANSION, MAX_BODY_BYTES, MAX_JSON_BYTES, MAX_JSON_ELEMENTS
+from app.server.oip.bounds import inflated_json_bytes, json_bytes
+from app.server.oip.compression import inflate
 from app.server.oip.request import InferRequest, decode_request, read_header_bytes
-from app.server.oip.response import InferAnswer, encode_response
-from app.server.routes.bodies import DecodedRoom, DecodingTurn, read_body
-from app.server.routes.rights import admission, needs
-from app.server.routes.served import Model, Models
-from app.server.routes.timing import SERVER_TIMING, Moments, server_timing
-from app.server.routes.waiting import is_gone, queued_ns
+from app.server.oip.response import InferAnswer, check_answer, encode_response
+from app.server.routes.bodies import DecodedRoom, read_body
+from app.server.routes.rights import admission, client, needs
+from app.server.routes.timing import SERVER_TIMING, Moments, is_gone, queued_ns, server_timing
+from app.serving.catalogue import Catalogue
+from app.serving.models import ServedModel
+from app.tensors import Array, dtype_name
 
 HEADER_BYTES = "Inference-Header-Content-Length"
 """Where the JSON of a body ends and raw tensors begin."""
 
-
-_ITEM_BYTES = 4
+_ITEM_BYTES: Final = 4
 """Most bytes of a tensor for each byte of its JSON: a digit and a comma become eight."""
 
+_WRITTEN_BYTES: Final = 96
+"""What an element takes while it becomes JSON: Python's list and number, its text twice."""
 
-def add_routes(application: Flask, catalogue: Models, turn: DecodingTurn) -> None:
+_RANKED_BYTES: Final = 24
+"""What a score takes while the best are looked for: two copies and its place."""
+
+_TEXT_COPIES: Final = 3
+
+
+def add_routes(application: Flask, catalogue: Catalogue, room: DecodedRoom) -> None:
     """Adds the infer route, with and without a version."""
-    room = DecodedRoom()
 
     @application.post("/v2/models/<name>/infer")
     @application.post("/v2/models/<name>/versions/<version>/infer")
     @needs("infer")
     def infer(name: str, version: str | None = None) -> Response:
-        model = catalogue.find(name, version)
-        body = _Body()
-        with room.hold(body.decoded_bytes):
-            return _infer(model, body, turn)
+        return _infer(catalogue.find(name, version), room)
 
 
-def _infer(model: Model, body: _Body, turn: DecodingTurn) -> Response:
-    started = time.perf_counter_ns()
-    with turn.wait(body.json_bytes):
-        asked = body.decode(model.card)
-    decoded = time.perf_counter_ns()
-    model.recorder.read_input(decoded - started)
-    result = model.infer(
-        asked.inputs,
-        tenant=admission().tenant,
-        timeout_us=asked.timeout_us,
-        priority=asked.priority,
-        gone=is_gone(),
-        queued_ns=queued_ns(),
-    )
-    computed = time.perf_counter_ns()
-    answer = encode_response(
-        model.model_id,
-        model.version,
-        model.card,
-        asked,
-        result.outputs,
-        bundle_id=model.bundle_id,
-    )
+def _infer(model: ServedModel, room: DecodedRoom) -> Response:
+    tenant, gone = client(), is_gone()
+    arrived = time.perf_counter_ns()
+    body = _Body(model.card)
+    with room.hold(tenant, body.decoding_bytes, gone) as share:
+        started = time.perf_counter_ns()
+        asked = body.decode()
+        share.shrink(body.decoded_bytes)
+        check_answer(model.card, asked)
+        decoded = time.perf_counter_ns()
+        model.recorder.read_input(decoded - started)
+        result = model.infer(
+            asked.inputs,
+            tenant=tenant,
+            timeout_us=asked.timeout_us,
+            priority=asked.priority,
+            gone=gone,
+            queued_ns=queued_ns() + started - arrived,
+        )
+        computed = time.perf_counter_ns()
+        asked = replace(asked, inputs={})  # no tensor outlives the share that it was counted in
+    with room.hold(tenant, _written_bytes(asked, result.outputs), gone):
+        answer = encode_response(
+            model.model_id,
+            model.version,
+            model.card,
+            asked,
+            result.outputs,
+            bundle_id=model.bundle_id,
+        )
     response = _response(answer)
     encoded = time.perf_counter_ns()
     model.recorder.wrote_output(encoded - computed)
-    moments = Moments(started, decoded, computed, encoded)
+    moments = Moments(arrived, started, decoded, computed, encoded)
     response.headers[SERVER_TIMING] = server_timing(moments, result)
     return response
 
@@ -78,40 +94,64 @@ class _Body:
         InputError: its headers don't say where the JSON ends.
 
     Attributes:
-        json_bytes: most bytes of JSON in it.
+        decoding_bytes: most bytes of memory beside it that decoding takes.
         decoded_bytes: most bytes of memory beside it that its tensors take.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, card: ModelCard) -> None:
+        self._card = card
         self._header = request.headers.get(HEADER_BYTES)
         self._encoding = request.headers.get("Content-Encoding", "identity")
         is_json = self._header is None
-        self._most_bytes = MAX_JSON_BYTES if is_json else MAX_BODY_BYTES
-        self._raw = read_body(self._most_bytes, "a JSON body" if is_json else "a body")
+        most_bytes = json_bytes(card) if is_json else MAX_BODY_BYTES
+        self._raw = read_body(most_bytes, "a JSON body for this model" if is_json else "a body")
         is_plain = self._encoding.strip().lower() == "identity"
-        size = len(self._raw) if is_plain else self._most_bytes
-        head_bytes = read_header_bytes(self._header, size)
-        self.json_bytes = size if head_bytes is None else head_bytes
-        tensors_bytes = _ITEM_BYTES * size if is_json else size
-        self.decoded_bytes = tensors_bytes + (0 if is_plain else size)
+        most_json_bytes = len(self._raw) if is_plain else inflated_json_bytes(len(self._raw))
+        if is_json:
+            most_bytes = min(most_bytes, most_json_bytes)
+        self._most_bytes = len(self._raw) if is_plain else most_bytes
+        head_bytes = read_header_bytes(self._header, self._most_bytes)
+        if (head_bytes or 0) > most_json_bytes:
+            raise PayloadTooLargeError(
+                f"{head_bytes} bytes of JSON in a compressed body of {len(self._raw)}; send them "
+                "as they are"
+            )
+        inflated_bytes = 0 if is_plain else self._most_bytes
+        tensors_bytes = (_ITEM_BYTES if is_json else 1) * self._most_bytes
+        self.decoded_bytes = inflated_bytes + tensors_bytes
+        json_size = self._most_bytes if head_bytes is None else head_bytes
+        self.decoding_bytes = self.decoded_bytes + JSON_EXPANSION * json_size
 
-    def decode(self, card: ModelCard) -> InferRequest:
-        """Inflates and decodes it."""
+    def decode(self) -> InferRequest:
+        """Inflates and decodes it; what it inflates to counts in the tenant's quota."""
+        known = admission()
+        known.further_bytes = self._most_bytes - len(self._raw)  # if it is refused
         body = inflate(self._raw, self._encoding, self._most_bytes)
-        return decode_request(body, card, read_header_bytes(self._header, len(body)))
+        known.further_bytes = max(0, len(body) - len(self._raw))
+        return decode_request(body, self._card, read_header_bytes(self._header, len(body)))
+
+
+def _written_bytes(asked: InferRequest, outputs: Mapping[str, Array]) -> int:
+    """Gives most bytes of memory that writing the answer's JSON takes."""
+    ranked = [outputs[wanted.name] for wanted in asked.outputs if wanted.classes]
+    written = [
+        outputs[wanted.name] for wanted in asked.outputs if not wanted.binary and not wanted.classes
+    ]
+    items = min(MAX_JSON_ELEMENTS, sum(array.size for array in (*written, *ranked)))
+    has_strings = any(dtype_name(array) == "string" for array in written)
+    return (
+        _WRITTEN_BYTES * items
+        + _RANKED_BYTES * sum(array.size for array in ranked)
+        + (_TEXT_COPIES * MAX_JSON_BYTES if has_strings else 0)
+    )
 
 
 def _response(answer: InferAnswer) -> Response:
-    """Sends JSON and tensors as they lie in memory, or compressed when the client takes that."""
+    """Sends JSON and tensors as they lie in memory."""
     chunks: list[bytes | memoryview] = [answer.header, *answer.tensors]
-    headers = {}
-    if answer.has_binary:
-        headers[HEADER_BYTES] = str(len(answer.header))
-    encoding = request.accept_encodings.best_match(("identity", *ENCODINGS), default="identity")
-    if encoding in ENCODINGS:
-        headers["Content-Encoding"] = encoding
-        chunks = [deflate(chunks, encoding)]
-    response = Response(chunks, headers=headers)  # type: ignore[arg-type] # views are sent as bytes
+    response = Response(chunks)  # type: ignore[arg-type] # views are sent as bytes
     response.content_type = "application/octet-stream" if answer.has_binary else "application/json"
     response.content_length = sum(map(len, chunks))
+    if answer.has_binary:
+        response.headers[HEADER_BYTES] = str(len(answer.header))
     return response

@@ -9,17 +9,17 @@ from flask import Flask, Response, jsonify
 from app.errors import InputError
 from app.fields import FieldError, Fields, parse_json
 from app.limits import MAX_JSON_BYTES
-from app.server.oip.metadata import READY, repository_entry
+from app.server.oip.describe import READY, repository_entry
 from app.server.routes.bodies import read_body
 from app.server.routes.rights import admission, may_use, needs
-from app.server.routes.served import Models
+from app.serving.catalogue import Catalogue
 
 _MODEL: Final = "/v2/repository/models/<name>"
 _MAX_BYTES: Final = min(64 * 1024, MAX_JSON_BYTES)
 """A request without tensors."""
 
 
-def add_routes(application: Flask, catalogue: Models) -> None:
+def add_routes(application: Flask, catalogue: Catalogue) -> None:
     """Adds the repository's routes."""
 
     @application.post("/v2/repository/index")

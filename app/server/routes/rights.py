@@ -10,7 +10,7 @@ from flask import request
 
 from app.access.admission import Admission, lacks_right
 from app.errors import AuthenticationError, ForbiddenError, NotFoundError
-from app.server.wsgi import ADMISSION
+from app.server.wsgi import ADMISSION, CLIENT
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -26,6 +26,16 @@ def admission() -> Admission:
     if found is None:
         raise AuthenticationError("this needs credentials; send an API token or a certificate")
     return found
+
+
+def client() -> str:
+    """Gives whose the present request is where clients share something.
+
+    Raises:
+        AuthenticationError: it has no admission.
+    """
+    whose: str = request.environ.get(CLIENT, admission().tenant)
+    return whose
 
 
 def needs(right: str) -> Callable[[Callable[P, T]], Callable[P, T]]:

@@ -1,16 +1,22 @@
-"""Where the time of an answered request went, as the header `Server-Timing` tells its client."""
+"""How long a request waits, whether anybody still does, and where the time of an answer went."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
+from flask import request
+
 from app.runner import RunResult
+from app.server.wsgi import CLIENT_GONE, QUEUED_NS
 
 SERVER_TIMING: Final = "Server-Timing"
 """W3C's header: names and milliseconds."""
 
 _NS_PER_MS: Final = 1e6
+_MOST_MS: Final = 9_999_999.9999
+"""Nearly three hours. Every duration has as many digits, so that the header is always as long."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,12 +24,14 @@ class Moments:
     """When a request came how far, on one monotonic clock in nanoseconds.
 
     Attributes:
-        started: a worker had its body.
+        arrived: a worker had its body.
+        started: there was room to decode it.
         decoded: its tensors were read.
         computed: its outputs were there.
         encoded: its answer was ready to be sent.
     """
 
+    arrived: int
     started: int
     decoded: int
     computed: int
@@ -38,11 +46,24 @@ def server_timing(moments: Moments, result: RunResult) -> str:
     time that the request waited for its turn.
     """
     phases = {
-        "total": moments.encoded - moments.started,
+        "total": moments.encoded - moments.arrived,
         "decode": moments.decoded - moments.started,
         "wait": sum(each.wait_ns for each in result.timings),
         "run": sum(each.run_ns for each in result.timings),
         "encode": moments.encoded - moments.computed,
         "load": sum(each.load_ns for each in result.timings),
     }
-    return ", ".join(f"{name};dur={ns / _NS_PER_MS:.4f}" for name, ns in phases.items())
+    return ", ".join(
+        f"{name};dur={min(ns / _NS_PER_MS, _MOST_MS):012.4f}" for name, ns in phases.items()
+    )
+
+
+def is_gone() -> Callable[[], bool]:
+    """Gives a function that says whether the present request's client has left."""
+    gone: Callable[[], bool] = request.environ.get(CLIENT_GONE, lambda: False)
+    return gone
+
+
+def queued_ns() -> int:
+    """Gives how long the present request has waited for a worker, in nanoseconds."""
+    return int(request.environ.get(QUEUED_NS, 0))

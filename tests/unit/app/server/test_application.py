@@ -11,6 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.errors import (
+    AnsweredError,
     ApplianceError,
     AuthenticationError,
     BundleFormatError,
@@ -26,9 +27,8 @@ from app.errors import (
     KeyUnavailableError,
     MemoryBudgetError,
     NotFoundError,
-    _AnsweredError,
 )
-from app.server.oip.metadata import EXTENSIONS
+from app.server.oip.describe import EXTENSIONS
 from app.tensors import Array
 from tests import served
 from tests.unit.app.server.routes.requests import INFER
@@ -68,13 +68,14 @@ def test_routes_that_tell(client: FlaskClient, path: str, expected: dict[str, An
         (KeyUnavailableError("key file /k/a.key: No such"), 503, "the model's key can't be had"),
         (BundleReadError(Path("/b/x.enc"), OSError(5, "bad disk")), 503, "can't be read at the"),
         (BundleRefusedError("it expired"), 503, "it expired"),
-        (BundleFormatError("/b/x: no card"), 500, "the model could not be run"),
+        (BundleFormatError("/b/x: no card"), 500, "the model's bundle can't be used"),
         (AuthenticationError("who?"), 401, "who?"),
         (ForbiddenError("not you"), 403, "not you"),
         (DeadlineError(3), 504, "timeout passed"),
         (CancelledError(3), 503, "its client has left"),
         (MemoryBudgetError(0, "run", 7, 5), 413, "needs 7 bytes of model memory"),
-        (BundleIntegrityError(), 500, "the model could not be run"),
+        (BundleIntegrityError(), 500, "failed its integrity check"),
+        (BundleFormatError("/host/a.bundle: no"), 500, "the model's bundle can't be used"),
         (ExecutionError(0, "run", "secret weights"), 500, "the model could not be run"),
     ],
 )
@@ -108,8 +109,8 @@ def test_only_errors_that_speak_of_a_request_alone_tell_clients_their_text() -> 
     """A new kind of error tells nothing until somebody decides otherwise, here as well."""
     answered = (InputError, NotFoundError, AuthenticationError, BusyError)
     public = (BundleIntegrityError, BundleRefusedError)
-    for kind in kinds(ApplianceError) - {_AnsweredError}:
-        tells_all = kind.client_text is _AnsweredError.client_text
+    for kind in kinds(ApplianceError) - {AnsweredError}:
+        tells_all = kind.client_text is AnsweredError.client_text
         assert tells_all == issubclass(kind, (*answered, *public)), kind
 
 

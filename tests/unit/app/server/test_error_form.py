@@ -17,7 +17,7 @@ from app.server.framing import error_body
 from tests import policies, served
 from tests.unit.app.server.clients import Client, request_bytes, serving
 
-FORM = re.compile(rb'\{"error":"[^\n]+"\}\n')
+FORM = re.compile(rb'\{"error":"[^\n]+"\} *\n')
 
 
 @given(st.text())
@@ -33,7 +33,7 @@ def test_all_parts_of_the_server_say_it_alike() -> None:
     """Framing, admission, quotas, the routes, Flask, and the HTTP parser behind them."""
     user, token = policies.tenant("user", rights=served.ALL_RIGHTS - {"manage"})
     slow, slow_token = policies.tenant("slow", quotas=Quotas(bytes_per_s=1))
-    application = create_application(served.models(), Audit(Runtime.PROCESS))
+    application = create_application(served.catalogue(served.models()), Audit(Runtime.PROCESS))
     by_user = policies.bearer(token)
     by_slow = policies.bearer(slow_token)
     asked = {

@@ -29,6 +29,10 @@ def test_finds_the_head_and_the_body_length() -> None:
         authorization=None,
         expects_continue=False,
         keep_alive=True,
+        host=b"h",
+        origin=None,
+        fetch_site=None,
+        content_type=None,
     )
 
 

@@ -170,3 +170,18 @@ def test_nobody_else_logs(name: str) -> None:
         r"|logging\.(debug|info|warning|error|exception|critical|log)\(",
         text,
     )
+
+
+@pytest.mark.parametrize(
+    "text", ["\x1b]0;owned\x07", "\x9b2J", "a\nb\rc", "\u202eb", "\x7f\0", "\ud800"]
+)
+def test_no_line_steers_the_terminal_that_shows_it(lines: io.StringIO, text: str) -> None:
+    """Files have names that anybody chose, and errors of files are logged."""
+    logs.write(logging.ERROR, Event.REQUEST_FAILED, error=BundleFormatError(text), model=text)
+    logging.getLogger(text).error(text)
+    shown = lines.getvalue()
+    assert shown.isascii()
+    assert shown.replace("\n", "").isprintable()
+    assert shown.count("\n") == 2, "a line of its own would look like another event"
+    failed, _ = read(lines)
+    assert failed["problem"] == text

@@ -243,7 +243,7 @@ def test_scrape_over_tls_needs_the_right_and_counts_itself() -> None:
 
 
 def test_without_a_policy_nothing_is_told() -> None:
-    application = create_application(served.models(), PROCESS)
+    application = create_application(served.catalogue(served.models()), PROCESS)
     with serving(application, gate=Gate(None)) as server, Client(server.address) as client:
         answer = client.ask("GET", "/metrics")
     assert answer.status == 403

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from app.errors import (
+    ApplianceError,
+    BundleFormatError,
     BundleIntegrityError,
     BundleReadError,
     BusyError,
@@ -120,6 +122,22 @@ def test_a_bundle_that_nobody_configured_hinders_nothing() -> None:
     assert world.ask() == 2
     refused = IndexEntry("x.bundle", 0, "UNAVAILABLE", str(BundleIntegrityError()))
     assert refused in world.catalogue.index()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (KeyUnavailableError("key file /run/keys/a: No such file"), "the model's key can't be had"),
+        (BundleFormatError("/host/a.bundle: another CPU"), "the model's bundle can't be used"),
+        (ExecutionError(0, "load", "onnxruntime: /host/a"), "the model could not be run"),
+        (BundleIntegrityError(), str(BundleIntegrityError())),
+    ],
+)
+def test_the_index_says_no_path(error: ApplianceError, said: str) -> None:
+    broken = FakeBundle(version=2, verify_error=error)
+    world = World([FakeBundle(), broken], refused=[("x.bundle", error)]).start()
+    reasons = {(entry.name, entry.version): entry.reason for entry in world.catalogue.index()}
+    assert reasons == {("sums", 1): "", ("sums", 2): said, ("x.bundle", 0): said}
 
 
 # --- the budget ----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.limits import MAX_LOADED_MODELS
+from app.limits import MAX_LOADED_MODELS, SMALL_BYTES
 from app.schedule import LANES
 from tools.image.occlum_sizes import format_size, parse_size
 from tools.image.sizing import THREAD_STACK_BYTES, derive_sizes
@@ -31,13 +31,15 @@ def test_more_of_anything_never_needs_less(budget_bytes: int, workers: int, infe
     assert derive_sizes(budget_bytes + MIB, workers, inference).user_space_bytes == (
         base.user_space_bytes + MIB
     )
-    for more in (
-        derive_sizes(budget_bytes, workers + 1, inference),
-        derive_sizes(budget_bytes, workers, inference + 1),
+    for more, decoded_bytes in (
+        (derive_sizes(budget_bytes, workers + 1, inference), SMALL_BYTES),
+        (derive_sizes(budget_bytes, workers, inference + 1), 0),
     ):
         added = more.threads - base.threads
         assert added >= 1
-        assert more.user_space_bytes == base.user_space_bytes + added * THREAD_STACK_BYTES
+        assert more.user_space_bytes == (
+            base.user_space_bytes + added * THREAD_STACK_BYTES + decoded_bytes
+        )
 
 
 @given(st.integers(1, 40), st.integers(1, 8))

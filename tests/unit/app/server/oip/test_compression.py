@@ -3,14 +3,16 @@ from __future__ import annotations
 import gzip
 import tracemalloc
 import zlib
+from collections.abc import Callable
 
 import pytest
 
 from app.errors import InputError, PayloadTooLargeError, UnsupportedMediaError
 from app.limits import MIB
-from app.server.oip.compression import deflate, inflate
+from app.server.oip.compression import inflate
 
 TEXT = b"tensor " * 1000
+PACK: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
 
 
 @pytest.mark.parametrize(
@@ -54,9 +56,9 @@ def test_body_that_is_not_what_it_says(
 @pytest.mark.parametrize("text", [b"\0", b"seven b", bytes(range(256))])
 def test_every_size_comes_back_as_it_was(encoding: str, size: int, text: bytes) -> None:
     whole = (text * (size // len(text) + 1))[:size]
-    assert inflate(deflate([whole], encoding), encoding, size) == whole
+    assert inflate(PACK[encoding](whole), encoding, size) == whole
     with pytest.raises(PayloadTooLargeError):
-        inflate(deflate([whole, b"x"], encoding), encoding, size)
+        inflate(PACK[encoding](whole + b"x"), encoding, size)
 
 
 @pytest.mark.parametrize("following", [1, 20_000])
@@ -67,7 +69,7 @@ def test_what_follows_is_counted(following: int) -> None:
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])
 def test_bomb_takes_no_more_than_the_bound(encoding: str) -> None:
-    bomb = deflate([bytes(64 * MIB)], encoding)
+    bomb = PACK[encoding](bytes(64 * MIB))
     assert len(bomb) < MIB
     tracemalloc.start()
     try:
@@ -77,11 +79,3 @@ def test_bomb_takes_no_more_than_the_bound(encoding: str) -> None:
     finally:
         tracemalloc.stop()
     assert peak_bytes < 5 * MIB, "what is kept while it is counted"
-
-
-@pytest.mark.parametrize(
-    ("encoding", "undo"), [("gzip", gzip.decompress), ("deflate", zlib.decompress)]
-)
-def test_deflate(encoding: str, undo: object) -> None:
-    assert callable(undo)
-    assert undo(deflate([b"head", memoryview(TEXT)], encoding)) == b"head" + TEXT

@@ -229,7 +229,7 @@ def test_tensors_are_cut_in_the_order_of_the_inputs() -> None:
 
 def test_json_before_binary_data_is_bounded() -> None:
     raw = b" " * (MAX_JSON_BYTES + 1)
-    with pytest.raises(PayloadTooLargeError, match="a JSON body at most"):
+    with pytest.raises(PayloadTooLargeError, match="a JSON body for this model at most"):
         decode_request(raw, TENSOR_CARD, len(raw))
 
 

@@ -174,7 +174,7 @@ def test_classification_is_for_numbers(array: Array) -> None:
 
 def test_classification_is_bounded() -> None:
     scores = np.zeros((1 << 11, 1 << 10), np.int8)
-    with pytest.raises(InputError, match="too large"):
+    with pytest.raises(InputError, match="as JSON at most 65536"):
         encode({"y": scores}, WantedOutput("y", classes=1 << 10))
 
 

@@ -86,26 +86,11 @@ def test_compressed_request(
     assert "Content-Encoding" not in answer.headers
 
 
-@pytest.mark.parametrize(
-    ("accepted", "encoding", "unpack"),
-    [
-        ("gzip", "gzip", gzip.decompress),
-        ("deflate", "deflate", zlib.decompress),
-        ("deflate;q=0.5, gzip;q=1.0", "gzip", gzip.decompress),
-        ("br, gzip", "gzip", gzip.decompress),
-        ("identity", None, bytes),
-        ("gzip;q=0", None, bytes),
-        ("br", None, bytes),
-        ("", None, bytes),
-    ],
-)
-def test_compressed_answer(
-    client: FlaskClient, accepted: str, encoding: str | None, unpack: Callable[[bytes], bytes]
-) -> None:
+@pytest.mark.parametrize("accepted", ["gzip", "deflate;q=0.5, gzip", "br", "*", "identity;q=0"])
+def test_no_answer_is_compressed(client: FlaskClient, accepted: str) -> None:
     answer = client.post(SUMS, json=INFER, headers={"Accept-Encoding": accepted})
-    assert answer.headers.get("Content-Encoding") == encoding
-    assert answer.content_length == len(answer.data)
-    assert json.loads(unpack(answer.data))["id"] == "a"
+    assert "Content-Encoding" not in answer.headers
+    assert answer.get_json()["id"] == "a"
 
 
 def test_errors_are_never_compressed(client: FlaskClient) -> None:
@@ -124,7 +109,7 @@ def test_what_the_client_wants_reaches_the_model(
     client.post(SUMS, json=asked, environ_overrides={CLIENT_GONE: lambda: gone[0], QUEUED_NS: 5})
     (call,) = models.calls
     assert (call.tenant, call.priority, call.timeout_us) == ("tester", 3, 2500)
-    assert call.queued_ns == 5
+    assert call.queued_ns >= 5, "what it waited for a worker, and for room to be decoded"
     assert not call.gone()
     gone[0] = True
     assert call.gone()

@@ -43,7 +43,7 @@ def get(
 ) -> tuple[Mapping[str, str], str]:
     """Gives headers and text."""
     application = create_application(
-        served.models(), Audit(runtime), fingerprint=lambda: fingerprint
+        served.catalogue(served.models()), Audit(runtime), fingerprint=lambda: fingerprint
     )
     answer = application.test_client().get(path)
     assert answer.status_code == 200
@@ -139,7 +139,9 @@ def test_the_fingerprint_is_asked_for_at_every_visit() -> None:
     """A certificate may be renewed while the server runs."""
     fingerprints = iter(["sha256 01", "sha256 02"])
     application = create_application(
-        served.models(), Audit(Runtime.PROCESS), fingerprint=lambda: next(fingerprints)
+        served.catalogue(served.models()),
+        Audit(Runtime.PROCESS),
+        fingerprint=lambda: next(fingerprints),
     )
     client = application.test_client()
     assert [f">{number}<" in client.get("/").get_data(as_text=True) for number in ("01", "02")] == [

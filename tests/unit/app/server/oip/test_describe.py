@@ -3,9 +3,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from app.card import ModelCard
-from app.server.oip.config import model_config
-from app.server.oip.metadata import model_metadata
-from app.server.oip.statistics import model_statistics
+from app.server.oip.describe import model_config, model_metadata, model_statistics
 from app.serving.statistics import Span, Statistics
 from tests.fakes import TENSOR_CARD, spec
 
@@ -36,25 +34,26 @@ def test_configuration() -> None:
     assert found["output"] == [{"name": "y", "data_type": "TYPE_STRING", "dims": [-1]}]
 
 
-def test_statistics() -> None:
+def test_statistics_are_as_coarse_as_metrics() -> None:
     counted = Statistics(
         "m",
         3,
-        success=Span(5, 500),
-        queue=Span(5, 20),
-        batches={2: Span(2, 300), 1: Span(1, 100)},
-        last_inference_ms=17,
+        success=Span(5, 7_654_321),
+        queue=Span(5, 999_999),
+        batches={2: Span(2, 3_000_001), 1: Span(1, 1_999_999)},
+        last_inference_ms=17_999,
     )
     found = model_statistics(counted)
-    assert (found["name"], found["version"], found["last_inference"]) == ("m", "3", 17)
+    assert (found["name"], found["version"], found["last_inference"]) == ("m", "3", 17_000)
     assert (found["inference_count"], found["execution_count"]) == (5, 3)
     assert found["batch_stats"] == [
-        {"batch_size": 1, "compute_infer": {"count": 1, "ns": 100}},
-        {"batch_size": 2, "compute_infer": {"count": 2, "ns": 300}},
+        {"batch_size": 1, "compute_infer": {"count": 1, "ns": 1_000_000}},
+        {"batch_size": 2, "compute_infer": {"count": 2, "ns": 3_000_000}},
     ]
     spans = found["inference_stats"]
     assert isinstance(spans, dict)
-    assert spans["success"] == {"count": 5, "ns": 500}
+    assert spans["success"] == {"count": 5, "ns": 7_000_000}
+    assert spans["queue"] == {"count": 5, "ns": 0}, "no part of a millisecond is told"
     assert spans.keys() == {
         "success",
         "fail",
