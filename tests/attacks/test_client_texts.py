@@ -44,11 +44,9 @@ def made(kind: type[ApplianceError]) -> ApplianceError:
         return kind(0, SECRET, SECRET)
     if issubclass(kind, ConfigError):
         return kind(SECRET, [SECRET])
-    if issubclass(kind, errors.BundleIntegrityError):
-        return kind()
     if issubclass(kind, errors.BundleReadError):
         return kind(Path(SECRET), OSError(2, SECRET))
-    return kind(SECRET)
+    return kind() if issubclass(kind, errors.BundleIntegrityError) else kind(SECRET)
 
 
 FOR_CLIENTS = {
@@ -110,7 +108,7 @@ def test_a_key_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(KeyUnavailableError) as caught:
         FolderKeySource(tmp_path).model_key("digits")
     assert str(tmp_path) in str(caught.value), "the operator reads it"
-    assert client_text(caught.value) == "the model's key can't be had"
+    assert caught.value.client_text == "the model's key can't be had"
 
 
 def test_words_of_the_http_library_stay_inside() -> None:
@@ -124,4 +122,4 @@ def test_words_of_the_http_library_stay_inside() -> None:
 
 
 def test_busy_is_told_with_a_time() -> None:
-    assert client_text(BusyError("too many requests wait", 3)) == "too many requests wait"
+    assert BusyError("too many requests wait", 3).client_text == "too many requests wait"

@@ -65,7 +65,7 @@ def error_response(status: int, message: str) -> Response:
 def _error(error: Exception) -> Response:
     status = next((code for kind, code in _STATUSES if isinstance(error, kind)), 500)
     text = error.client_text if isinstance(error, ApplianceError) else "internal error"
-    if status == 500 or text != str(error):  # the log has what a client isn't told
+    if status == 500 or isinstance(error, BundleReadError | KeyUnavailableError):
         logs.write(logging.ERROR, Event.REQUEST_FAILED, error=error)
     answer = error_response(status, text)
     if isinstance(error, BusyError):
