@@ -12,6 +12,7 @@ from tests.architecture.imports import ROOT, imports, inner_imports, modules, ou
 
 ROWS: Final = (
     ("app", "app.cpu", "app.errors", "app.limits", "app.fields", "app.runtime", "app.loading"),
+    ("app.graph_check",),
     ("app.files", "app.tensors", "app.schedule", "app.ledger", "app.batch"),
     ("app.objects", "app.card"),
     ("app.manifest",),
@@ -30,6 +31,7 @@ ROWS: Final = (
     ("app.server.*",),
     ("app.__main__",),
     ("tools", "tools.errors", "tools.sizes", "tools.files", "tools.launcher"),
+    ("tools.supplied",),
     ("tools.command_line", "tools.planner.*"),
     ("tools.graph.*", "tools.figures.*", "tools.report.*"),
     ("tools.model_folder", "tools.preparation", "tools.access_policy"),
