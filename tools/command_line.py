@@ -31,6 +31,7 @@ from app.errors import (
     KeyUnavailableError,
     NotFoundError,
 )
+from tools.confinement.child import Confinement, confine
 from tools.errors import AccessPolicyError, KeyPolicyError, ModelError
 
 DONE = 0
@@ -52,6 +53,9 @@ _UNUSABLE: Final = (
 """What was given can't be used; every other error of ours is a no."""
 
 
+_NO_MEMORY: Final = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+
+
 def parser(prog: str, description: str, epilog: str = "") -> ArgumentParser:
     """Makes a parser whose help keeps its line breaks."""
     return ArgumentParser(
@@ -62,20 +66,42 @@ def parser(prog: str, description: str, epilog: str = "") -> ArgumentParser:
     )
 
 
-def run(command: Callable[[], int]) -> int:
-    """Runs a command and turns errors into one line on stderr and an exit status."""
+def run(command: Callable[[], int], needs: Confinement | None = None) -> int:
+    """Runs a command and turns errors into one line on stderr and an exit status.
+
+    Args:
+        command: gives the exit status.
+        needs: what it keeps when it works on a model that may do harm.
+    """
     try:
+        if needs is not None:
+            confine(needs)
         return command()
     except ApplianceError as error:
+        if lacked_memory(error):
+            return _no_memory()
         print(f"error: {error}", file=sys.stderr)
         return USAGE if isinstance(error, _UNUSABLE) else NO
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         print(f"error: {where}{error.strerror or error}", file=sys.stderr)
         return USAGE if isinstance(error, FileNotFoundError | IsADirectoryError) else ENVIRONMENT
+    except MemoryError:
+        return _no_memory()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         return INTERRUPTED
+
+
+def lacked_memory(error: ApplianceError) -> bool:
+    """Says whether onnxruntime reported that it got no memory, which has no error of its own."""
+    return any(sign in str(error) for sign in _NO_MEMORY)
+
+
+def _no_memory() -> int:
+    print("error: the model takes more memory than there is, or --memory-limit allows; nothing was "
+          "written", file=sys.stderr)  # fmt: skip
+    return USAGE
 
 
 @contextmanager

@@ -31,7 +31,7 @@ ROWS: Final = (
     ("app.server.*",),
     ("app.__main__",),
     ("tools", "tools.errors", "tools.sizes", "tools.files", "tools.launcher"),
-    ("tools.supplied",),
+    ("tools.supplied", "tools.confinement.*"),
     ("tools.command_line", "tools.planner.*"),
     ("tools.graph.*", "tools.figures.*", "tools.report.*"),
     ("tools.model_folder", "tools.preparation", "tools.access_policy"),

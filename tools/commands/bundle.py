@@ -24,6 +24,8 @@ from tools.bundling.keys import (
 )
 from tools.bundling.writer import BundleKeys, write_bundle
 from tools.command_line import DONE, parser, progress, run
+from tools.commands.arguments import add_limits
+from tools.confinement.child import Confinement, confine
 from tools.errors import ModelError
 from tools.model_folder import open_folder
 from tools.sizes import format_size
@@ -88,6 +90,7 @@ def _add_write(found: ArgumentParser) -> None:
         "-o", "--output", type=Path, required=True, metavar="BUNDLE", help="the bundle's folder"
     )
     found.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_limits(found)
     found.set_defaults(action=_write)
 
 
@@ -108,8 +111,16 @@ def _add_verify(found: ArgumentParser) -> None:
 
 
 def _write(options: Namespace) -> int:
-    folder = open_folder(options.model)
     keys = BundleKeys(read_key_file(options.key), read_owner_key(options.owner_key))
+    confine(
+        Confinement(
+            models=[options.model],
+            folders=[options.output],
+            seconds=options.time_limit,
+            memory_bytes=options.memory_limit,
+        )
+    )
+    folder = open_folder(options.model)
     with progress("encrypting", len(folder.plan.partitions), quiet=options.quiet) as done:
         manifest = write_bundle(folder, keys, options.output, progress=done)
     if not options.quiet:

@@ -27,8 +27,9 @@ from tools.accuracy.remote import Remote
 from tools.accuracy.results import ModelResult, to_json
 from tools.accuracy.strays import stray_folders
 from tools.accuracy.terminal import print_result
-from tools.command_line import DONE, INTERRUPTED, NO, parser, progress, run
-from tools.commands.arguments import url
+from tools.command_line import DONE, INTERRUPTED, NO, lacked_memory, parser, progress, run
+from tools.commands.arguments import add_limits, url
+from tools.confinement.child import Confinement
 from tools.model_folder import ModelFolder, find_folders, open_folder
 from tools.serving_client import Trust
 from tools.serving_client.trust import read_token
@@ -76,7 +77,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         found.error("--token-file needs --url")
     if options.data is None and (options.reference is not None or options.max_drop is not None):
         found.error("--reference and --max-drop need --data")
-    return run(lambda: _check(options))
+    given = (options.data, options.cacert, options.token_file)
+    needs = Confinement(
+        models=[path for path in (options.folder, options.reference) if path is not None],
+        reads=[path for path in given if path is not None],
+        files=[options.report] if options.report else [],
+        network=options.url is not None,
+        seconds=options.time_limit,
+        memory_bytes=options.memory_limit,
+    )
+    return run(lambda: _check(options), needs)
 
 
 def _parser() -> ArgumentParser:
@@ -92,6 +102,7 @@ def _parser() -> ArgumentParser:
     )
     found.add_argument("--json", action="store_true", help="print JSON instead of tables")
     found.add_argument("--quiet", action="store_true", help="print nothing but failures")
+    add_limits(found)
     return found
 
 
@@ -223,6 +234,8 @@ def _check_one(path: Path, options: Namespace, remote: Remote | None) -> ModelRe
         if data is not None:
             result = replace(result, evaluation=_evaluate(folder, data, options))
     except ApplianceError as error:
+        if lacked_memory(error):
+            raise MemoryError from error
         return replace(result, error=str(error))
     return result
 

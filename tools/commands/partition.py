@@ -12,7 +12,7 @@ from rich.console import Console
 from app.errors import InputError
 from app.manifest import OPTIMIZATIONS
 from tools.command_line import DONE, NO, parser, phases, progress, run
-from tools.commands.arguments import count, together
+from tools.commands.arguments import add_limits, count, together
 from tools.commands.plan_tables import (
     explanation_table,
     measurement_table,
@@ -20,6 +20,7 @@ from tools.commands.plan_tables import (
     reasons,
     too_low,
 )
+from tools.confinement.child import Confinement
 from tools.errors import NoFeasiblePlanError
 from tools.figures.memory import memory_figure
 from tools.figures.style import save
@@ -61,12 +62,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.model.is_dir():
         if options.output or options.dry_run or not (options.explain or options.measure):
             usage.error("a model's folder takes --explain, --measure or both, and no --output")
-        return run(lambda: _look_at(options, options.model))
+        return run(lambda: _look_at(options, options.model), _needs(options, options.model))
     if not options.output and not options.dry_run:
         usage.error("the following arguments are required: -o/--output, or --dry-run")
     if options.dry_run and options.measure:
         usage.error("--measure runs what was written, so it doesn't go with --dry-run")
-    return run(lambda: _partition(options))
+    written = None if options.dry_run else options.output
+    return run(lambda: _partition(options), _needs(options, written))
+
+
+def _needs(options: Namespace, written: Path | None) -> Confinement:
+    return Confinement(
+        models=[options.model],
+        reads=[options.isolate] if options.isolate else [],
+        folders=[written] if written else [],
+        seconds=options.time_limit,
+        memory_bytes=options.memory_limit,
+    )
 
 
 def _parser() -> ArgumentParser:
@@ -90,6 +102,7 @@ def _parser() -> ArgumentParser:
     )
     found.add_argument("--dry-run", action="store_true", help="plan, write nothing")
     found.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_limits(found)
     return found
 
 
