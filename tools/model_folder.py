@@ -115,10 +115,15 @@ def changed_files(folder: ModelFolder) -> list[str]:
         for name, digest in expected.items()
         if (problem := _compare(folder.path, name, digest)) is not None
     ]
-    return problems + [
+    problems += [
         f"{name}: is a link or a special file; a model's folder has files and folders alone"
         for name in irregular(folder.path)
         if name not in expected
+    ]
+    return problems + [
+        f"{path.name}: holds weights that {PLAN_FILE} doesn't name; partition the model again"
+        for path in sorted(folder.path.iterdir())
+        if DATA_FILE.fullmatch(path.name) and path.name not in expected
     ]
 
 

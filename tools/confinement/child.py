@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import secrets
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Final
 
 from tools.confinement import landlock
 from tools.confinement.landlock import READ, RUN, WRITE, Access
+from tools.confinement.privileges import drop_privileges
 from tools.confinement.sockets import can_forbid, forbid_network
 from tools.confinement.supervisor import Channel, Work, is_supervised
 from tools.files import begin_file, begin_folder
@@ -91,10 +93,12 @@ def confine(needs: Confinement) -> None:
     begun = [begin_folder(path) for path in needs.folders if path not in needs.models]
     begun += [begin_file(path) for path in needs.files]
     # Short, as sockets lie in it, whose paths have 107 bytes at most.
-    scratch = Path(tempfile.mkdtemp(prefix="c-"))
+    scratch = Path(tempfile.gettempdir()) / f"c-{secrets.token_hex(4)}"
     Channel.announce(Work(needs.seconds, str(scratch), [str(path) for path in begun], made))
+    scratch.mkdir(mode=0o700)
     tempfile.tempdir = os.environ["TMPDIR"] = str(scratch)
     _limit(needs)
+    drop_privileges()
     if needs.network or not can_forbid():
         _note(not needs.network, "the network isn't out of reach of the model's process")
     else:

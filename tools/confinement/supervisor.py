@@ -18,6 +18,7 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -27,7 +28,11 @@ _INTERRUPTED: Final = 130
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_CHILD_SUBREAPER: Final = 36
-_LONGEST_WAIT_MS: Final = 1 << 30
+_LONGEST_WAIT_MS: Final = 1_000
+"""Until a changed deadline is looked at."""
+
+_LAST_SECONDS: Final = 10.0
+"""That a child has after Ctrl-C."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +110,7 @@ class _Supervisor:
         self._child = child
         self._reader = reader
         self._work = Work()
+        self._stopped = False
         self._interrupts = 0
         self._end: float | None = None
 
@@ -122,6 +128,9 @@ class _Supervisor:
             return status
         _kill_children()
         self._clean()
+        if self._stopped:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+            os.kill(os.getpid(), signal.SIGTERM)
         if self._interrupts:
             print("stopped", file=sys.stderr)
             return _INTERRUPTED
@@ -136,14 +145,14 @@ class _Supervisor:
         while True:
             left_ms = _LONGEST_WAIT_MS
             if self._end is not None:
-                left_ms = max(0, int((self._end - time.monotonic()) * 1000))
+                left_ms = min(left_ms, max(0, int((self._end - time.monotonic()) * 1000)))
             events = dict(poll.poll(left_ms))
             if self._reader in events:
                 poll.unregister(self._reader)
                 self._listen()
             if ended in events:
                 return True
-            if not events and self._end is not None:
+            if self._end is not None and time.monotonic() >= self._end:
                 return False
 
     def _listen(self) -> None:
@@ -152,7 +161,7 @@ class _Supervisor:
         if said:
             self._work = Work(**json.loads(said))
             if self._work.seconds is not None:
-                self._end = time.monotonic() + self._work.seconds
+                self._end = min(self._end or inf, time.monotonic() + self._work.seconds)
 
     def _reason(self, number: int, *, late: bool) -> str:
         if late:
@@ -167,17 +176,16 @@ class _Supervisor:
 
     def _pass_on(self, *_: object) -> None:
         self._interrupts += 1
+        # A library that computes doesn't look up; what was found so far needs no longer than this.
+        self._end = min(self._end or inf, time.monotonic() + _LAST_SECONDS)
         with suppress(ProcessLookupError):
             os.kill(self._child, signal.SIGINT if self._interrupts == 1 else signal.SIGKILL)
 
     def _stop(self, *_: object) -> None:
-        """Ends as a process without a child would, but leaves nothing behind."""
+        """The child's end wakes `wait`, which cleans up first."""
+        self._stopped = True
         with suppress(ProcessLookupError):
             os.kill(self._child, signal.SIGKILL)
-        _kill_children()
-        self._clean()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
 
     def _clean(self) -> None:
         """Removes temporary files and what was half-written; what succeeded has another name."""
