@@ -7,13 +7,11 @@ be, 130 stopped by Ctrl-C.
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -33,6 +31,7 @@ from app.errors import (
 )
 from tools.confinement.child import Confinement, confine
 from tools.errors import AccessPolicyError, KeyPolicyError, ModelError
+from tools.terminal import say, terminal
 
 DONE = 0
 NO = 1
@@ -80,16 +79,16 @@ def run(command: Callable[[], int], needs: Confinement | None = None) -> int:
     except ApplianceError as error:
         if lacked_memory(error):
             return _no_memory()
-        print(f"error: {error}", file=sys.stderr)
+        say(f"error: {error}", error=True)
         return USAGE if isinstance(error, _UNUSABLE) else NO
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {where}{error.strerror or error}", file=sys.stderr)
+        say(f"error: {where}{error.strerror or error}", error=True)
         return USAGE if isinstance(error, FileNotFoundError | IsADirectoryError) else ENVIRONMENT
     except MemoryError:
         return _no_memory()
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        say("stopped", error=True)
         return INTERRUPTED
 
 
@@ -99,8 +98,8 @@ def lacked_memory(error: ApplianceError) -> bool:
 
 
 def _no_memory() -> int:
-    print("error: the model takes more memory than there is, or --memory-limit allows; nothing was "
-          "written", file=sys.stderr)  # fmt: skip
+    say("error: the model takes more memory than there is, or --memory-limit allows; nothing was "
+          "written", error=True)  # fmt: skip
     return USAGE
 
 
@@ -111,9 +110,9 @@ def progress(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable
     Yields:
         A function to call with the number of steps done.
     """
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -131,8 +130,8 @@ def phases(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     Yields:
         A function to call with the name of what begins.
     """
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    console = terminal(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     hidden = quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task("", total=None)

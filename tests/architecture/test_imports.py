@@ -31,6 +31,7 @@ ROWS: Final = (
     ("app.server.*",),
     ("app.__main__",),
     ("tools", "tools.errors", "tools.sizes", "tools.files", "tools.launcher"),
+    ("tools.terminal",),
     ("tools.supplied", "tools.confinement.*"),
     ("tools.command_line", "tools.planner.*"),
     ("tools.graph.*", "tools.figures.*", "tools.report.*"),

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
 from rich.table import Table
 
 from app.bundle import MANIFEST_FILE, BundleReader, read_manifest
@@ -29,6 +28,7 @@ from tools.confinement.child import Confinement, confine
 from tools.errors import ModelError
 from tools.model_folder import open_folder
 from tools.sizes import format_size
+from tools.terminal import say, terminal
 
 DESCRIPTION = """\
 Encrypts a model's partitions into a bundle that only the enclave can read.
@@ -130,13 +130,13 @@ def _write(options: Namespace) -> int:
 
 def _make_model_key(options: Namespace) -> int:
     make_model_key(options.file)
-    print(f"{options.file}: a new model key")
+    say(f"{options.file}: a new model key")
     return DONE
 
 
 def _make_owner_key(options: Namespace) -> int:
     public_path = make_owner_key(options.file)
-    print(f"{options.file}: a new owner key; its public half is {public_path}")
+    say(f"{options.file}: a new owner key; its public half is {public_path}")
     return DONE
 
 
@@ -147,12 +147,12 @@ def _inspect(options: Namespace) -> int:
     if len(raw) > MAX_MANIFEST_BYTES:
         raise BundleFormatError(f"{MANIFEST_FILE}: more than {MAX_MANIFEST_BYTES} bytes")
     _show(options.bundle, parse_manifest(raw))
-    print("not checked: 'tools/bundle.py verify' checks the signature and every object")
+    say("not checked: 'tools/bundle.py verify' checks the signature and every object")
     return DONE
 
 
 def _show_id(options: Namespace) -> int:
-    print(open_folder(options.model).model_id)
+    say(open_folder(options.model).model_id)
     return DONE
 
 
@@ -172,7 +172,7 @@ def _verify(options: Namespace) -> int:
             f"{options.minimum_version}"
         )
     BundleReader(options.bundle, manifest, read_key_file(options.key)).verify()
-    print(
+    say(
         f"{options.bundle}: {identity.model_id} version {identity.model_version}, "
         f"{len(manifest.partitions)} partitions: signature and every object hold"
     )
@@ -188,7 +188,7 @@ def _show(path: Path, manifest: Manifest) -> None:
         table.add_row(
             str(index), format_size(sizes.structure_bytes), format_size(sizes.weights_bytes)
         )
-    console = Console()
+    console = terminal()
     console.print(table)
     console.print(
         f"bundle id {identity.bundle_id.hex()}\n"

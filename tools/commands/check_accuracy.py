@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
@@ -12,8 +11,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
-
-from rich.console import Console
 
 from app.engine import VERSION
 from app.errors import ApplianceError, InputError
@@ -33,6 +30,7 @@ from tools.confinement.child import Confinement
 from tools.model_folder import ModelFolder, find_folders, open_folder
 from tools.serving_client import Trust
 from tools.serving_client.trust import read_token
+from tools.terminal import say, terminal
 
 DESCRIPTION = """\
 Proves that the partitions of a model compute what the whole model computes.
@@ -183,7 +181,7 @@ def _check(options: Namespace) -> int:
         results, stopped = _check_all(paths, options, remote)
     _show(results, notes, options, stopped=stopped)
     if stopped:
-        print("stopped", file=sys.stderr)
+        say("stopped", error=True)
         return INTERRUPTED
     return DONE if all(result.passed for result in results) else NO
 
@@ -251,10 +249,10 @@ def _show(
     results: Sequence[ModelResult], notes: Sequence[str], options: Namespace, *, stopped: bool
 ) -> None:
     if options.json:
-        print(json.dumps(to_json(results, notes, stopped=stopped), indent=1))
+        say(json.dumps(to_json(results, notes, stopped=stopped), indent=1))
     elif not options.quiet:
         for result in results:
-            print_result(result, Console())
+            print_result(result, terminal())
     if not options.quiet:
         _print_notes(results, notes)
     if not options.json:
@@ -265,7 +263,7 @@ def _show(
 
 def _print_notes(results: Sequence[ModelResult], notes: Sequence[str]) -> None:
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}", error=True)
     for result in results:
         report, evaluation = result.report, result.evaluation
         own = [*(report.notes if report else ()), *(evaluation.remarks if evaluation else ())]
@@ -273,18 +271,18 @@ def _print_notes(results: Sequence[ModelResult], notes: Sequence[str]) -> None:
             f"{rung.name}: {rung.note}" for rung in (report.rungs if report else ()) if rung.note
         ]
         for note in own:
-            print(f"note: {result.name}: {note}", file=sys.stderr)
+            say(f"note: {result.name}: {note}", error=True)
 
 
 def _print_failures(results: Sequence[ModelResult]) -> None:
     for result in results:
         if result.error:
-            print(f"{result.name}: FAILED: {result.error}", file=sys.stderr)
+            say(f"{result.name}: FAILED: {result.error}", error=True)
         for rung in result.report.rungs if result.report else ():
             if rung.passed is False:
-                print(f"{result.name}: FAILED at rung {rung.name}: {rung.problem}", file=sys.stderr)
+                say(f"{result.name}: FAILED at rung {rung.name}: {rung.problem}", error=True)
         for problem in result.evaluation.problems if result.evaluation else ():
-            print(f"{result.name}: FAILED on the data: {problem}", file=sys.stderr)
+            say(f"{result.name}: FAILED on the data: {problem}", error=True)
 
 
 def _made_on() -> str:

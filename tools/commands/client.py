@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from app.errors import InputError
@@ -22,6 +21,7 @@ from tools.files import write_file
 from tools.serving_client import ServingClient, Trust
 from tools.serving_client.requests import Options, encode, zeros
 from tools.serving_client.trust import read_token
+from tools.terminal import say, terminal
 
 DESCRIPTION = """\
 Asks a running appliance. The server is always verified: by the certificate that
@@ -147,8 +147,8 @@ def _try(client: ServingClient, options: Namespace) -> int:
 
 def _print(outputs: Mapping[str, Array]) -> int:
     for name, array in outputs.items():
-        print(f"{name} {dtype_name(array)} {list(array.shape)}")
-        print(np.array2string(array, threshold=100))
+        say(f"{name} {dtype_name(array)} {list(array.shape)}")
+        say(np.array2string(array, threshold=100))
     return DONE
 
 
@@ -171,7 +171,7 @@ def _read_array(path: Path) -> Array:
 
 def _example(client: ServingClient, options: Namespace) -> int:
     (request,), _ = encode(zeros(client.inputs(options.model)), Options(binary=False))
-    print(bytes(request).decode())
+    say(bytes(request).decode())
     return DONE
 
 
@@ -192,7 +192,7 @@ def _classify(client: ServingClient, options: Namespace) -> int:
     table.add_column("probability", justify="right")
     for each in found.labels:
         table.add_row(each.label, f"{each.probability:.4f}")
-    Console().print(table)
+    terminal().print(table)
     return DONE
 
 
@@ -211,22 +211,22 @@ def _models(client: ServingClient, options: Namespace) -> int:
 
 def _ready(client: ServingClient, options: Namespace) -> int:
     ready = client.is_ready(options.model)
-    print(f"{options.model or options.url}: {'ready' if ready else 'not ready'}")
+    say(f"{options.model or options.url}: {'ready' if ready else 'not ready'}")
     return DONE if ready else NO
 
 
 def _load(client: ServingClient, options: Namespace) -> int:
     client.load(options.model)
-    print(f"{options.model}: loaded")
+    say(f"{options.model}: loaded")
     return DONE
 
 
 def _unload(client: ServingClient, options: Namespace) -> int:
     client.unload(options.model)
-    print(f"{options.model}: unloaded")
+    say(f"{options.model}: unloaded")
     return DONE
 
 
 def _show(found: object) -> int:
-    print(json.dumps(found, indent=2))
+    say(json.dumps(found, indent=2))
     return DONE

@@ -7,8 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
 from app.errors import InputError
 from app.manifest import OPTIMIZATIONS
 from tools.command_line import DONE, NO, parser, phases, progress, run
@@ -34,6 +32,7 @@ from tools.planner.planner import OBJECTIVES, plan_for_budget, plan_for_count
 from tools.planner.summary import GraphSummary
 from tools.preparation import PreparedModel, prepare, tile_size
 from tools.sizes import format_size, parse_size
+from tools.terminal import say, terminal
 
 _MOST_TRIES: Final = 8
 """Budgets that are tried before a refusal names one."""
@@ -195,7 +194,7 @@ def _partition(options: Namespace) -> int:
         _show(plan, str(options.output or options.model), prepared.summary)
         if options.output and not options.dry_run:
             name = open_folder(options.output).model_id
-            print(f"the model's id is {name}: clients ask for it, and its key file is {name}.key")
+            say(f"the model's id is {name}: clients ask for it, and its key file is {name}.key")
     if options.dry_run:
         if options.explain:
             _explain(options, plan)
@@ -270,28 +269,28 @@ def _look_at(options: Namespace, path: Path) -> int:
 def _explain(options: Namespace, plan: Plan, path: Path | None = None) -> None:
     explanation = explain(plan)
     if not options.quiet:
-        console = Console()
+        console = terminal()
         console.print(explanation_table(plan, explanation))
         for line in reasons(plan):
-            console.print(line, highlight=False, markup=False)
+            console.print(line, highlight=False)
     if path is None:
         return
     png, svg = save(memory_figure(path.name, plan, explanation), path / "plan")
     if not options.quiet:
-        print(f"drawn: {png}, {svg}")
+        say(f"drawn: {png}, {svg}")
 
 
 def _judge(options: Namespace, plan: Plan) -> int:
     if not options.quiet:
-        Console().print(measurement_table(plan))
+        terminal().print(measurement_table(plan))
     wrong = too_low(plan)
     for line in wrong:
-        print(f"predicted too low: {line}")
+        say(f"predicted too low: {line}")
     return NO if wrong else DONE
 
 
 def _show(plan: Plan, name: str, summary: GraphSummary) -> None:
-    console = Console()
+    console = terminal()
     console.print(plan_table(plan, name))
     of_batch = f" with {plan.lock_step} requests in lock step" if plan.lock_step > 1 else ""
     console.print(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from argparse import _SubParsersAction as SubParsersAction
 from collections.abc import Callable, Sequence
@@ -10,8 +9,6 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
-
-from rich.console import Console
 
 from tools.bench.campaign import Case, run_cases
 from tools.bench.drawing.album import pictures, save_all
@@ -23,6 +20,7 @@ from tools.bench.subjects import ZOO, Subject, find_subject
 from tools.command_line import DONE, INTERRUPTED, NO
 from tools.commands.arguments import count, positive
 from tools.launcher import ROOT
+from tools.terminal import say, terminal
 
 Commands: TypeAlias = "SubParsersAction[ArgumentParser]"
 SCRATCH: Final = ROOT / "build" / "bench"
@@ -140,10 +138,10 @@ def finish(options: Namespace, albums: Sequence[Album], page: Path) -> int:
     results = [result for result, _ in albums]
     failures = [failure for result in results for failure in result.failures]
     for failure in failures:
-        print(f"not measured: {failure.case}: {failure.reason}", file=sys.stderr)
+        say(f"not measured: {failure.case}: {failure.reason}", error=True)
     if not options.quiet:
-        Console().print(f"results and figures: {page.parent}, all on one page: {page}")
+        terminal().print(f"results and figures: {page.parent}, all on one page: {page}")
     if any(result.partial for result in results):
-        print("stopped: what was finished is written and marked as partial", file=sys.stderr)
+        say("stopped: what was finished is written and marked as partial", error=True)
         return INTERRUPTED
     return NO if failures else DONE
