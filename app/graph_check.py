@@ -145,6 +145,9 @@ _ONE_OF: Final[Mapping[str, frozenset[int]]] = {
 
 _EXTERNAL_DATA: Final = 13
 _DATA_LOCATION: Final = 14
+_NAME, _STRING = 1, 4
+"""Of an attribute."""
+
 _OP_TYPE: Final = 4
 _NODE_DOMAIN: Final = 7
 _SET_DOMAIN: Final = 1
@@ -211,10 +214,7 @@ class _Walk:
                 )
         if len(seen & _ONE_OF.get(kind, frozenset())) > 1:
             raise _refused(start, f"{kind} has two values where one is allowed")
-        if kind == "NodeProto":
-            _check_operator(start, names)
-        elif kind == "OperatorSetIdProto":
-            _check_domain(start, names.get(_SET_DOMAIN, b""), IMPORTED_DOMAINS)
+        _check_meaning(kind, start, names)
 
     def _end(self, wire: int, place: int, stop: int) -> int:
         """Gives where a field ends whose value begins at a place."""
@@ -246,11 +246,27 @@ class _Walk:
         raise _refused(place, "expected a tag or a length")
 
 
+def _check_meaning(kind: str, place: int, names: Mapping[int, bytes]) -> None:
+    """Checks what a message names: operators, their sets, and locales."""
+    if kind == "NodeProto":
+        _check_operator(place, names)
+    elif kind == "AttributeProto":
+        _check_attribute(place, names)
+    elif kind == "OperatorSetIdProto":
+        _check_domain(place, names.get(_SET_DOMAIN, b""), IMPORTED_DOMAINS)
+
+
 def _check_operator(place: int, names: Mapping[int, bytes]) -> None:
     op_type = names.get(_OP_TYPE, b"")
     _check_domain(place, names.get(_NODE_DOMAIN, b""), DOMAINS)
     if op_type in FILE_OPERATORS:
         raise _refused(place, f"the operator {op_type.decode()} opens files")
+
+
+def _check_attribute(place: int, names: Mapping[int, bytes]) -> None:
+    """With a slash in its name, a locale is a folder whose tables the C library looks for."""
+    if names.get(_NAME) == b"locale" and b"/" in names.get(_STRING, b""):
+        raise _refused(place, "a locale is named as a folder; a graph has to be self-contained")
 
 
 def _check_domain(place: int, domain: bytes, known: frozenset[bytes]) -> None:

@@ -89,7 +89,8 @@ def supervise() -> None:
     if os.getppid() != parent:
         os._exit(_UNUSABLE)
     Channel.writer = writer
-    signal.signal(signal.SIGINT, _interrupt_once)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _interrupt_once)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
@@ -116,7 +117,9 @@ class _Supervisor:
 
     def wait(self) -> int:
         """Gives the exit status."""
-        signal.signal(signal.SIGINT, self._pass_on)
+        # Where a shell starts it in the background, no Ctrl-C is meant for it.
+        if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+            signal.signal(signal.SIGINT, self._pass_on)
         signal.signal(signal.SIGTERM, self._stop)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
         late = not self._ended_in_time()

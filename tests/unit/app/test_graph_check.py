@@ -198,6 +198,16 @@ def test_an_operator_that_opens_a_compiled_model(operator: str, domain: str) -> 
         check_graph(model_of([node]).SerializeToString())
 
 
+@pytest.mark.parametrize("locale", ["/host/evil", "../evil", "LC_CTYPE=/host/evil;LC_TIME=C"])
+def test_a_locale_that_is_a_folder(locale: str) -> None:
+    """The C library would take it for the place of its own tables."""
+    node = helper.make_node("StringNormalizer", ["x"], ["y"], locale=locale)
+    with pytest.raises(GraphError, match="a locale is named as a folder"):
+        check_graph(model_of([node]).SerializeToString())
+    node = helper.make_node("StringNormalizer", ["x"], ["y"], locale="en_US.UTF-8")
+    check_graph(model_of([node]).SerializeToString())
+
+
 @pytest.mark.parametrize("domain", ["ai.onnx.contrib", "com.microsoft\0", "COM.MICROSOFT", "own"])
 def test_an_operator_of_a_domain_that_is_not_listed(domain: str) -> None:
     inner = helper.make_graph([helper.make_node("Relu", [], ["t"], domain=domain)], "then", [], [])
