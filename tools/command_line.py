@@ -30,8 +30,8 @@ from app.errors import (
     NotFoundError,
 )
 from tools.confinement.child import Confinement, confine
+from tools.console import say, terminal
 from tools.errors import AccessPolicyError, KeyPolicyError, ModelError
-from tools.terminal import say, terminal
 
 DONE = 0
 NO = 1

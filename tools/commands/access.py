@@ -19,10 +19,10 @@ from tools.access_policy import (
     revoke,
 )
 from tools.command_line import DONE, parser, run
+from tools.console import say
 from tools.errors import AccessPolicyError
 from tools.files import write_new_file
 from tools.sizes import format_size, parse_size
-from tools.terminal import say
 
 DESCRIPTION = """\
 Says in one policy file who may use the appliance, for what, and how much.

@@ -25,10 +25,10 @@ from tools.bundling.writer import BundleKeys, write_bundle
 from tools.command_line import DONE, parser, progress, run
 from tools.commands.arguments import add_limits
 from tools.confinement.child import Confinement, confine
+from tools.console import say, terminal
 from tools.errors import ModelError
 from tools.model_folder import open_folder
 from tools.sizes import format_size
-from tools.terminal import say, terminal
 
 DESCRIPTION = """\
 Encrypts a model's partitions into a bundle that only the enclave can read.

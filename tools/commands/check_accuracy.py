@@ -27,10 +27,10 @@ from tools.accuracy.terminal import print_result
 from tools.command_line import DONE, INTERRUPTED, NO, lacked_memory, parser, progress, run
 from tools.commands.arguments import add_limits, url
 from tools.confinement.child import Confinement
+from tools.console import say, terminal
 from tools.model_folder import ModelFolder, find_folders, open_folder
 from tools.serving_client import Trust
 from tools.serving_client.trust import read_token
-from tools.terminal import say, terminal
 
 DESCRIPTION = """\
 Proves that the partitions of a model compute what the whole model computes.

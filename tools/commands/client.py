@@ -17,11 +17,11 @@ from app.errors import InputError
 from app.tensors import Array, dtype_name
 from tools.command_line import DONE, NO, parser, run
 from tools.commands.arguments import count, seconds, url
+from tools.console import say, terminal
 from tools.files import write_file
 from tools.serving_client import ServingClient, Trust
 from tools.serving_client.requests import Options, encode, zeros
 from tools.serving_client.trust import read_token
-from tools.terminal import say, terminal
 
 DESCRIPTION = """\
 Asks a running appliance. The server is always verified: by the certificate that

@@ -19,6 +19,7 @@ from tools.commands.plan_tables import (
     too_low,
 )
 from tools.confinement.child import Confinement
+from tools.console import say, terminal
 from tools.errors import NoFeasiblePlanError
 from tools.figures.memory import memory_figure
 from tools.figures.style import save
@@ -32,7 +33,6 @@ from tools.planner.planner import OBJECTIVES, plan_for_budget, plan_for_count
 from tools.planner.summary import GraphSummary
 from tools.preparation import PreparedModel, prepare, tile_size
 from tools.sizes import format_size, parse_size
-from tools.terminal import say, terminal
 
 _MOST_TRIES: Final = 8
 """Budgets that are tried before a refusal names one."""

@@ -10,9 +10,9 @@ from rich import box
 from rich.table import Table
 
 from tools.command_line import DONE, NO, parser, progress, run
+from tools.console import say, terminal
 from tools.model_folder import MODEL_FILE
 from tools.sizes import format_size
-from tools.terminal import say, terminal
 from tools.zoo.check import Findings, check
 from tools.zoo.folder import build, is_current
 from tools.zoo.registry import ENTRIES, Entry, find

@@ -18,8 +18,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
+from tools.console import plain
 from tools.files import write_file
-from tools.terminal import plain
 
 COLOURS: Final = {
     "black": "#000000",

@@ -14,8 +14,8 @@ from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tools.console import plain
 from tools.files import write_file
-from tools.terminal import plain
 
 _TEMPLATE: Final = "page.html.j2"
 _ENVIRONMENT: Final = Environment(

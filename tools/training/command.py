@@ -13,8 +13,8 @@ from rich.console import Console
 
 from app.engine import EngineError, WholeModel
 from tools.command_line import INTERRUPTED
+from tools.console import terminal
 from tools.errors import ModelError
-from tools.terminal import terminal
 from tools.training import digits
 from tools.training.folder import Facts, write_folder, write_test_set
 from tools.training.libraries import MissingLibraryError, require_libraries

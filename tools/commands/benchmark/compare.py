@@ -15,7 +15,7 @@ from tools.bench.results import Result, read_result
 from tools.command_line import DONE, NO
 from tools.commands.arguments import positive
 from tools.commands.benchmark.options import Commands, new_command
-from tools.terminal import say, terminal
+from tools.console import say, terminal
 
 _DESCRIPTION = """\
 Compares two result files row by row: medians, their ratio, and whether the

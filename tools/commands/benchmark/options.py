@@ -19,8 +19,8 @@ from tools.bench.results import Result, write_result
 from tools.bench.subjects import ZOO, Subject, find_subject
 from tools.command_line import DONE, INTERRUPTED, NO
 from tools.commands.arguments import count, positive
+from tools.console import say, terminal
 from tools.launcher import ROOT
-from tools.terminal import say, terminal
 
 Commands: TypeAlias = "SubParsersAction[ArgumentParser]"
 SCRATCH: Final = ROOT / "build" / "bench"

@@ -17,10 +17,10 @@ from tools.bench.suite import BATCHES, BOUNDS, Row, Suite
 from tools.command_line import DONE, NO
 from tools.commands.arguments import count
 from tools.commands.benchmark.options import Commands, new_command
+from tools.console import say, terminal
 from tools.errors import AccuracyError
 from tools.files import write_file
 from tools.sizes import format_size
-from tools.terminal import say, terminal
 
 _TABLE_WIDTH = 150
 
