@@ -21,6 +21,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from app import graph_check
 from app.manifest import PartitionLayout
 from app.tensors import BFLOAT16, Array, TensorSpec, dtype_name
 
@@ -79,6 +80,8 @@ touches 40 MB where this way touches 13."""
 _ARENA_WASTE_BYTES: Final = 64
 """Most bytes that an allocation may be larger than asked for."""
 
+_EXTERNAL_FOLDER: Final = "session.model_external_initializers_file_folder_path"
+
 _LEVELS: Final = {
     "none": ort.GraphOptimizationLevel.ORT_DISABLE_ALL,
     "extended": ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED,
@@ -103,8 +106,7 @@ class Value:
     array: Array | None = None
 
 
-class EngineError(Exception):
-    """onnxruntime refused a graph or failed in it; its own errors share no base class."""
+EngineError = graph_check.EngineError
 
 
 class OrtEngine:
@@ -129,11 +131,12 @@ class OrtEngine:
             layout: the tensors and places of the weights.
 
         Raises:
-            EngineError: when onnxruntime doesn't accept the graph, or it doesn't fit the layout.
+            EngineError: when the graph is refused, here or there, or doesn't fit the layout.
         """
         digest = hashlib.sha256(graph).digest()
         session = self._sessions.get(digest)
         if session is None:
+            graph_check.check_graph(graph)
             session = self._sessions[digest] = _session(graph, self._options())
         expected = len(layout.inputs) + len(layout.weights), len(layout.outputs)
         actual = len(session.get_inputs()), len(session.get_outputs())
@@ -166,6 +169,8 @@ class OrtEngine:
         options = session_options("none", self._threads)
         # An arena and a memory pattern of its own would keep every session's largest activations.
         options.add_session_config_entry("session.use_env_allocators", "1")
+        # Were there external data after all, nothing could lie below a device.
+        options.add_session_config_entry(_EXTERNAL_FOLDER, "/dev/null/none")
         options.enable_mem_pattern = False
         # The order of the file is the one whose memory was predicted; onnxruntime's own touched
         # 16 MiB where ResNet-50 needs 13.
@@ -383,6 +388,8 @@ def session_options(
     options = ort.SessionOptions()
     options.graph_optimization_level = _LEVELS[optimization]
     options.log_severity_level = _FATAL
+    # Bytes that are a message can also look like onnxruntime's own format, which it would prefer.
+    options.add_session_config_entry("session.load_model_format", "ONNX")
     if threads == 1:
         options.inter_op_num_threads = options.intra_op_num_threads = 1
     else:
@@ -430,9 +437,7 @@ def optimize(model: bytes, folder: Path, target: Path, optimization: str) -> Non
     """
     options = session_options(optimization, 1)
     options.optimized_model_filepath = str(target)
-    options.add_session_config_entry(
-        "session.model_external_initializers_file_folder_path", str(folder)
-    )
+    options.add_session_config_entry(_EXTERNAL_FOLDER, str(folder))
     _session(model, options)
 
 

@@ -7,13 +7,11 @@ be, 130 stopped by Ctrl-C.
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-from rich.console import Console
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -31,8 +29,9 @@ from app.errors import (
     KeyUnavailableError,
     NotFoundError,
 )
+from tools.confinement.child import Confinement, confine
+from tools.console import say, terminal
 from tools.errors import AccessPolicyError, KeyPolicyError, ModelError
-from tools.terminal import printable
 
 DONE = 0
 NO = 1
@@ -56,6 +55,9 @@ _UNUSABLE: Final = (
 """What was given can't be used; every other error of ours is a no."""
 
 
+_NO_MEMORY: Final = ("Failed to allocate memory", "bad_alloc", "bad allocation")
+
+
 def parser(prog: str, description: str, epilog: str = "") -> ArgumentParser:
     """Makes a parser whose help keeps its line breaks."""
     return ArgumentParser(
@@ -66,20 +68,42 @@ def parser(prog: str, description: str, epilog: str = "") -> ArgumentParser:
     )
 
 
-def run(command: Callable[[], int]) -> int:
-    """Runs a command and turns errors into one line on stderr and an exit status."""
+def run(command: Callable[[], int], needs: Confinement | None = None) -> int:
+    """Runs a command and turns errors into one line on stderr and an exit status.
+
+    Args:
+        command: gives the exit status.
+        needs: what it keeps when it works on a model that may do harm.
+    """
     try:
+        if needs is not None:
+            confine(needs)
         return command()
     except ApplianceError as error:
-        print(f"error: {printable(str(error), keep=_LINE_BREAK)}", file=sys.stderr)
+        if lacked_memory(error):
+            return _no_memory()
+        say(f"error: {error}", error=True)
         return USAGE if isinstance(error, _UNUSABLE) else NO
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
-        print(f"error: {printable(f'{where}{error.strerror or error}')}", file=sys.stderr)
+        say(f"error: {where}{error.strerror or error}", error=True)
         return USAGE if isinstance(error, FileNotFoundError | IsADirectoryError) else ENVIRONMENT
+    except MemoryError:
+        return _no_memory()
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
+        say("stopped", error=True)
         return INTERRUPTED
+
+
+def lacked_memory(error: ApplianceError) -> bool:
+    """Says whether onnxruntime reported that it got no memory, which has no error of its own."""
+    return any(sign in str(error) for sign in _NO_MEMORY)
+
+
+def _no_memory() -> int:
+    say("error: the model takes more memory than there is, or --memory-limit allows; nothing was "
+          "written", error=True)  # fmt: skip
+    return USAGE
 
 
 @contextmanager
@@ -89,9 +113,9 @@ def progress(what: str, total: int, *, quiet: bool = False) -> Iterator[Callable
     Yields:
         A function to call with the number of steps done.
     """
-    console = Console(stderr=True)
+    console = terminal(stderr=True)
     columns = (
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
@@ -109,8 +133,8 @@ def phases(*, quiet: bool = False) -> Iterator[Callable[[str], None]]:
     Yields:
         A function to call with the name of what begins.
     """
-    console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    console = terminal(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn())
     hidden = quiet or not console.is_terminal
     with Progress(*columns, console=console, transient=True, disable=hidden) as bar:
         task = bar.add_task("", total=None)

@@ -20,6 +20,25 @@ _RENAME_EXCHANGE: Final = 2
 """Of renameat2(2)."""
 
 
+_folders: Final[dict[Path, tuple[Path, int | None]]] = {}
+_files: Final[dict[Path, tuple[int, Path]]] = {}
+"""By target: what was begun ahead of time."""
+
+
+def begin_folder(target: Path) -> Path:
+    """Makes the folder that `new_folder` will work in, while this process may still make one."""
+    target = target.absolute()
+    _folders[target] = _unfinished_folder(target)
+    return _folders[target][0]
+
+
+def begin_file(target: Path) -> Path:
+    """Makes the file that `write_file` will write to, while this process may still make one."""
+    target = target.absolute()
+    _files[target] = _unfinished_file(target)
+    return _files[target][1]
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Gives an empty folder beside `target` that takes its place when the block succeeds.
@@ -30,11 +49,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     the same target removes it.
     """
     target = target.absolute()
-    target.parent.mkdir(parents=True, exist_ok=True)
-    prefix = f".{target.name}.unfinished-"
-    _remove_unfinished(target.parent, prefix)
-    work = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
-    lock = _lock(work)
+    work, lock = _folders.pop(target) if target in _folders else _unfinished_folder(target)
     try:
         work.chmod(0o755)
         yield work
@@ -50,9 +65,8 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 def write_file(target: Path, content: bytes, mode: int = 0o644) -> None:
     """Writes a file beside its place, syncs it and renames it."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    work = Path(name)
+    target = target.absolute()
+    handle, work = _files.pop(target) if target in _files else _unfinished_file(target)
     try:
         with os.fdopen(handle, "wb") as file:
             os.fchmod(handle, mode)
@@ -100,6 +114,21 @@ def file_digest(path: Path) -> str:
     """Gives a file's SHA-256 in hex."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _unfinished_folder(target: Path) -> tuple[Path, int | None]:
+    """Makes a folder beside a target, locked, and removes what killed processes left there."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    prefix = f".{target.name}.unfinished-"
+    _remove_unfinished(target.parent, prefix)
+    work = Path(tempfile.mkdtemp(prefix=prefix, dir=target.parent))
+    return work, _lock(work)
+
+
+def _unfinished_file(target: Path) -> tuple[int, Path]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    return handle, Path(name)
 
 
 def _lock(folder: Path) -> int | None:

@@ -15,6 +15,9 @@ from typing import NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
 
+_ON_MODELS = tuple(f"tools.commands.{name}" for name in ("partition", "check_accuracy", "bundle"))
+"""What works on other people's models does so in a child process."""
+
 _ENVIRONMENT = 3
 _INTERRUPTED = 130
 """See tools/command_line.py, which can't be imported yet where these are needed."""
@@ -36,6 +39,8 @@ def launch(module: str) -> NoReturn:
         os.execv(interpreter, [str(interpreter), *sys.argv])  # noqa: S606 - replaces, starts nothing
     sys.path[0] = str(ROOT)
     try:
+        if module in _ON_MODELS:
+            importlib.import_module("tools.confinement.supervisor").supervise()
         sys.exit(importlib.import_module(module).main())
     except KeyboardInterrupt:
         _leave("stopped", _INTERRUPTED)

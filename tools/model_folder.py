@@ -21,10 +21,12 @@ from app.fields import FieldError, Fields, parse_json
 from app.manifest import MODEL_ID, read_model_id, read_model_version
 from tools.errors import ModelError
 from tools.files import file_digest, new_folder
-from tools.graph.extract import external_files, save_model, write_partition
+from tools.graph.external import copy_with_own_names
+from tools.graph.extract import save_model, write_partition
 from tools.graph.load import Model
 from tools.graph.mapped import map_external, read_mapped
-from tools.planner.plan import PLAN_FILE, Plan, read_plan
+from tools.planner.plan import DATA_FILE, PLAN_FILE, Plan, read_plan
+from tools.supplied import copy_supplied, followed, irregular, read_supplied, supplied_digest
 
 MODEL_FILE: Final = "model.onnx"
 CARD_FILE: Final = "model.json"
@@ -73,15 +75,15 @@ class ModelFolder:
         if not path.exists():
             return {}
         try:
-            fields = Fields(parse_json(path.read_bytes()), "labels")
+            fields = Fields(parse_json(read_supplied(path.parent, path.name)), "labels")
             classes = {
                 path.parent / name: fields.integer(name, least=0, most=len(self.purpose.labels) - 1)
                 for name in fields.names()
             }
-        except FieldError as error:
+        except (OSError, FieldError) as error:
             raise ModelError(f"{path}: {error}") from error
         for picture in classes:
-            if picture.parent != path.parent or not picture.is_file():
+            if picture.parent != path.parent or picture.is_symlink() or not picture.is_file():
                 raise ModelError(f"{path}: there is no picture {picture.name!r} beside it")
         return classes
 
@@ -103,14 +105,25 @@ def changed_files(folder: ModelFolder) -> list[str]:
     """Compares the model and its partitions with the digests in the plan.
 
     Returns:
-        One sentence for every file that is missing or another one; empty when all fit.
+        One sentence for every file that is missing, is another one, or is no file at all; empty
+        when all fit.
     """
     expected = {MODEL_FILE: folder.plan.model_digest, **dict(folder.plan.data_digests)}
     expected |= {partition.file: partition.digest for partition in folder.plan.partitions}
-    return [
+    problems = [
         problem
         for name, digest in expected.items()
-        if (problem := _compare(folder.path / name, digest)) is not None
+        if (problem := _compare(folder.path, name, digest)) is not None
+    ]
+    problems += [
+        f"{name}: is a link or a special file; a model's folder has files and folders alone"
+        for name in irregular(folder.path)
+        if name not in expected
+    ]
+    return problems + [
+        f"{path.name}: holds weights that {PLAN_FILE} doesn't name; partition the model again"
+        for path in sorted(folder.path.iterdir())
+        if DATA_FILE.fullmatch(path.name) and path.name not in expected
     ]
 
 
@@ -167,7 +180,9 @@ def write_folder(
             plan,
             model_digest=file_digest(work / MODEL_FILE),
             data_digests=tuple(
-                (name, file_digest(work / name)) for name in external_files(work / MODEL_FILE)
+                (path.name, file_digest(path))
+                for path in sorted(work.iterdir())
+                if DATA_FILE.fullmatch(path.name)
             ),
             partitions=tuple(
                 replace(partition, digest=digest)
@@ -186,28 +201,42 @@ def _is_replaceable(target: Path) -> bool:
 
 
 def _copy_model(source: Path, work: Path) -> None:
-    """Copies the whole model; one that onnxruntime is too old for is written in older words."""
+    """Copies the whole model; one that onnxruntime is too old for is written in older words.
+
+    Files beside it get names of ours: a supplier chooses where nothing is written.
+    """
+    source = followed(source)
     mapped = read_mapped(source)
     if mapped.rewritten:
         model = mapped.to_ir()
         map_external(model)
         save_model(model, work / MODEL_FILE)
         return
+    if mapped.has_external:
+        copy_with_own_names(source, work / MODEL_FILE)
+        return
     shutil.copyfile(source, work / MODEL_FILE)
-    for location in mapped.external_files():
-        destination = work / location
-        destination.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source.parent / location, destination)
 
 
 def _copy_kept(target: Path, work: Path) -> None:
     if (target / SAMPLES).is_dir():
-        shutil.copytree(target / SAMPLES, work / SAMPLES)
+        _copy_samples(target / SAMPLES, work / SAMPLES)
     if (target / CARD_FILE).exists():
         _read_card(target / CARD_FILE)
-        shutil.copyfile(target / CARD_FILE, work / CARD_FILE)
+        copy_supplied(target, CARD_FILE, work / CARD_FILE)
         return
     (work / CARD_FILE).write_text(json.dumps(_plain_card(target.name), indent=1) + "\n")
+
+
+def _copy_samples(source: Path, target: Path) -> None:
+    """Copies files and folders; a link would bring in what lies somewhere else."""
+    target.mkdir()
+    for path in sorted(source.rglob("*")):
+        copy = target / path.relative_to(source)
+        if path.is_dir() and not path.is_symlink():
+            copy.mkdir()
+        else:
+            copy_supplied(source, path.relative_to(source).as_posix(), copy)
 
 
 def _plain_card(name: str) -> dict[str, object]:
@@ -231,7 +260,7 @@ def _plain_card(name: str) -> dict[str, object]:
 
 def _read_card(path: Path) -> tuple[str, int, Purpose]:
     try:
-        fields = Fields(parse_json(path.read_bytes()), "model")
+        fields = Fields(parse_json(read_supplied(path.parent, path.name)), "model")
         fields.integer("format", least=CARD_FORMAT, most=CARD_FORMAT)
         model_id, version = read_model_id(fields), read_model_version(fields)
         purpose = read_purpose(fields)
@@ -254,14 +283,16 @@ def _about_card(path: Path) -> str:
     )
 
 
-def _compare(path: Path, expected: str) -> str | None:
+def _compare(folder: Path, name: str, expected: str) -> str | None:
     try:
-        actual = file_digest(path)
+        actual = supplied_digest(folder, name)
     except OSError as error:
-        return f"{path.name}: {error.strerror}"
+        return f"{name}: {error.strerror}"
+    except ModelError as error:
+        return str(error)
     if actual == expected:
         return None
     return (
-        f"{path.name}: not the file that {PLAN_FILE} was written with "
+        f"{name}: not the file that {PLAN_FILE} was written with "
         f"(SHA-256 {actual[:12]}…, expected {expected[:12]}…); partition the model again"
     )

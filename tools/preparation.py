@@ -31,6 +31,7 @@ from tools.graph.types import computes_in_float16
 from tools.planner.order import best_order, reordered
 from tools.planner.plan import Plan
 from tools.planner.summary import GraphSummary
+from tools.supplied import followed
 
 _SMALLEST_TILE: Final = 64 * KIB
 _LARGEST_TILE: Final = 12 * MIB
@@ -96,6 +97,7 @@ def prepare(
         ModelError: when the model isn't valid, or onnxruntime refuses it.
         InputError: when a size is given for a dimension that the model doesn't have.
     """
+    path = followed(path)
     say("loading")
     original = load_model(path)
     plain = summarize(original, dimensions)

@@ -20,6 +20,7 @@ from tests.architecture.imports import (
 ROWS: Final = (
     ("app.aes", "app.dumps", "app.outlets"),
     ("app", "app.cpu", "app.errors", "app.limits", "app.fields", "app.runtime", "app.loading"),
+    ("app.graph_check",),
     ("app.files", "app.tensors", "app.schedule", "app.ledger", "app.batch"),
     ("app.objects", "app.card", "app.picture_files"),
     ("app.release",),
@@ -40,6 +41,8 @@ ROWS: Final = (
     ("app.__main__",),
     ("tools.terminal",),
     ("tools", "tools.errors", "tools.sizes", "tools.files", "tools.launcher"),
+    ("tools.console",),
+    ("tools.supplied", "tools.confinement.*"),
     ("tools.command_line", "tools.planner.*"),
     ("tools.graph.*", "tools.figures.*", "tools.report.*"),
     ("tools.model_folder", "tools.preparation", "tools.access_policy"),

@@ -175,7 +175,7 @@ def plans(draw: st.DrawFn) -> Plan:
     dimensions = draw(st.dictionaries(NAMES, st.integers(1, 1000), max_size=3))
     return Plan(
         model_digest="0f" * 32,
-        data_digests=draw(st.sampled_from([(), (("weights.bin", "1e" * 32),)])),
+        data_digests=draw(st.sampled_from([(), (("data-0.bin", "1e" * 32),)])),
         optimization=draw(st.sampled_from(OPTIMIZATIONS)),
         cpu=draw(st.sampled_from(CLASSES)),
         tile_bytes=draw(st.none() | st.integers(1, 1 << 40)),

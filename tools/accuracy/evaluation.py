@@ -22,6 +22,7 @@ from tools.accuracy.deployment import encrypted_reader, running
 from tools.accuracy.given import GivenOutput, Tolerance, compare_given
 from tools.accuracy.tally import Classification, Tally, score_rows
 from tools.errors import AccuracyError
+from tools.graph.whole import open_whole
 from tools.model_folder import ModelFolder
 
 TOGETHER: Final = 8
@@ -146,7 +147,7 @@ def _open_reference(path: Path) -> WholeModel:
     if not path.is_file():
         raise AccuracyError(f"{path}: expected an ONNX file to compare with")
     try:
-        return WholeModel(path, "none")
+        return open_whole(path, "none")
     except EngineError as error:
         raise AccuracyError(f"{path}: onnxruntime can't open it: {error}") from error
 

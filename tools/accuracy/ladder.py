@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from app.engine import EngineError, WholeModel
+from app.engine import EngineError
 from app.errors import ApplianceError
 from app.runner import Reader
 from app.tensors import Array
@@ -27,6 +27,7 @@ from tools.accuracy.rungs import RUNGS, TLS, ModelReport, Rung
 from tools.accuracy.strays import stray_files
 from tools.accuracy.tally import best_class, score_rows
 from tools.errors import AccuracyError
+from tools.graph.whole import open_whole
 from tools.model_folder import ModelFolder, changed_files
 
 TOLERANCE: Final = 1e-4
@@ -69,7 +70,7 @@ class _Ladder:
         if not path.is_file():
             raise AccuracyError(f"{path}: the whole model is missing")
         try:
-            whole = WholeModel(path, "none")
+            whole = open_whole(path, "none")
             return [whole.run(case.inputs) for case in self._cases]
         except EngineError as error:
             raise AccuracyError(f"{path}: the whole model doesn't run: {error}") from error

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from tools.accuracy.evaluation import Evaluation
 from tools.accuracy.results import ModelResult
@@ -47,10 +47,9 @@ def _print_report(report: ModelReport, console: Console) -> None:
         )
 
 
-def _styled(rung: Rung) -> list[str]:
+def _styled(rung: Rung) -> list[Text]:
     *cells, result = rung_cells(rung)
-    style = _STYLES[rung.passed]
-    return [*map(escape, cells), f"[{style}]{result}[/]"]
+    return [*map(Text, cells), Text(result, style=_STYLES[rung.passed])]
 
 
 def _print_evaluation(result: ModelResult, evaluation: Evaluation, console: Console) -> None:
@@ -63,10 +62,10 @@ def _print_evaluation(result: ModelResult, evaluation: Evaluation, console: Cons
             table.add_row(*row)
         console.print(table)
     else:
-        console.print(escape(title), style="italic", soft_wrap=True)
-    console.print(f"reference: {escape(evaluation.reference)}", soft_wrap=True)
+        console.print(Text(title), style="italic", soft_wrap=True)
+    console.print(Text(f"reference: {evaluation.reference}"), soft_wrap=True)
     for sentence in findings(evaluation):
-        console.print(escape(sentence), soft_wrap=True)
+        console.print(Text(sentence), soft_wrap=True)
     _print_classes(result, evaluation, console)
 
 
@@ -82,13 +81,13 @@ def _print_classes(result: ModelResult, evaluation: Evaluation, console: Console
         left=1,
     )
     for row in rows:
-        table.add_row(*map(escape, class_cells(row, result.label(row.index))))
+        table.add_row(*map(Text, class_cells(row, result.label(row.index))))
     console.print(table)
 
 
 def _table(title: str, headers: tuple[str, ...], *, left: int) -> Table:
     """Makes a table whose first columns are aligned to the left."""
-    table = Table(title=escape(title), title_justify="left")
+    table = Table(title=Text(title, style="table.title"), title_justify="left")
     for place, header in enumerate(headers):
         last = place == len(headers) - 1
         table.add_column(header, justify="left" if place < left else "right", no_wrap=last)

@@ -19,6 +19,7 @@ from tools.access_policy import (
     revoke,
 )
 from tools.command_line import DONE, parser, run
+from tools.console import say
 from tools.errors import AccessPolicyError
 from tools.files import write_new_file
 from tools.sizes import format_size, parse_size
@@ -114,7 +115,7 @@ def _add_tenant(options: Namespace) -> int:
         Quotas(options.requests_per_s, options.bytes_per_s, options.concurrent),
     )
     edit_policy(options.policy, lambda policy: add_tenant(policy, tenant))
-    print(f"{options.policy}: added the tenant {tenant.name}; it has no token yet")
+    say(f"{options.policy}: added the tenant {tenant.name}; it has no token yet")
     return DONE
 
 
@@ -131,37 +132,37 @@ def _add_token(options: Namespace) -> int:
     except BaseException:
         options.output.unlink()  # a token that nobody knows of would only mislead
         raise
-    print(f"{options.output}: a token of {options.name}; its id is {record.token_id}")
+    say(f"{options.output}: a token of {options.name}; its id is {record.token_id}")
     return DONE
 
 
 def _add_certificate(options: Namespace) -> int:
     fingerprint = certificate_fingerprint(options.certificate)
     edit_policy(options.policy, lambda policy: add_certificate(policy, options.name, fingerprint))
-    print(f"{options.policy}: {options.name} may use the certificate {fingerprint}")
+    say(f"{options.policy}: {options.name} may use the certificate {fingerprint}")
     return DONE
 
 
 def _revoke(options: Namespace) -> int:
     edit_policy(options.policy, lambda policy: revoke(policy, options.credential))
-    print(f"{options.policy}: revoked {options.credential}")
+    say(f"{options.policy}: revoked {options.credential}")
     return DONE
 
 
 def _remove_tenant(options: Namespace) -> int:
     edit_policy(options.policy, lambda policy: remove_tenant(policy, options.name))
-    print(f"{options.policy}: removed the tenant {options.name}")
+    say(f"{options.policy}: removed the tenant {options.name}")
     return DONE
 
 
 def _list(options: Namespace) -> int:
     for tenant in read_policy(options.policy).tenants:
         models = "all models" if tenant.models is None else "models " + _joined(tenant.models)
-        print(f"{tenant.name}: {models}; may {_joined(tenant.rights)}; {_quotas(tenant.quotas)}")
+        say(f"{tenant.name}: {models}; may {_joined(tenant.rights)}; {_quotas(tenant.quotas)}")
         for token in tenant.tokens:
-            print(f"  token {token.token_id} {token.note}".rstrip())
+            say(f"  token {token.token_id} {token.note}".rstrip())
         for fingerprint in tenant.certificates:
-            print(f"  certificate {fingerprint}")
+            say(f"  certificate {fingerprint}")
     return DONE
 
 

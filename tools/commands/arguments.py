@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentTypeError
+from argparse import ArgumentParser, ArgumentTypeError
 from typing import Final
 
 from app.limits import MAX_BATCH, MAX_DELAY_US
+from tools.confinement.child import TIME_LIMIT_S
 from tools.errors import ServingError
 from tools.serving_client.connection import parse_url
+from tools.sizes import parse_size
 
 _MOST_SECONDS: Final = 86_400
 
@@ -59,6 +61,25 @@ def url(text: str) -> str:
     except ServingError as error:
         raise ArgumentTypeError(str(error)) from error
     return text
+
+
+def add_limits(found: ArgumentParser) -> None:
+    """Adds the options of a command that works on a model in a confined process."""
+    group = found.add_argument_group("limits of the process that works on the model")
+    group.add_argument(
+        "--time-limit",
+        type=seconds,
+        default=TIME_LIMIT_S,
+        metavar="SECONDS",
+        help="end it after this time (%(default)s)",
+    )
+    group.add_argument(
+        "--memory-limit",
+        type=parse_size,
+        metavar="SIZE",
+        help="most memory that it may allocate, as 8GiB (three quarters of the machine's); files "
+        "of weights aren't counted",
+    )
 
 
 def _number(text: str) -> float:

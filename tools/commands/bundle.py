@@ -9,7 +9,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
 from rich.table import Table
 
 from app.bundle import MANIFEST_FILE, BundleReader, read_manifest
@@ -27,6 +26,9 @@ from tools.bundling.keys import (
 )
 from tools.bundling.writer import BundleKeys, Period, write_bundle
 from tools.command_line import DONE, parser, progress, run
+from tools.commands.arguments import add_limits
+from tools.confinement.child import Confinement, confine
+from tools.console import say, terminal
 from tools.errors import ModelError
 from tools.model_folder import open_folder
 from tools.sizes import format_size
@@ -111,6 +113,7 @@ def _add_write(found: ArgumentParser) -> None:
         "the key and tell nothing of it)",
     )
     found.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_limits(found)
     found.set_defaults(action=_write)
 
 
@@ -172,9 +175,17 @@ def _add_verify(found: ArgumentParser) -> None:
 
 
 def _write(options: Namespace) -> int:
-    folder = open_folder(options.model)
     keys = BundleKeys(read_key_file(options.key), read_owner_key(options.owner_key), options.key_id)
     period = _period(options.released, options.expires)
+    confine(
+        Confinement(
+            models=[options.model],
+            folders=[options.output],
+            seconds=options.time_limit,
+            memory_bytes=options.memory_limit,
+        )
+    )
+    folder = open_folder(options.model)
     with progress("encrypting", len(folder.plan.partitions), quiet=options.quiet) as done:
         manifest = write_bundle(folder, keys, options.output, progress=done, period=period)
     if not options.quiet:
@@ -193,25 +204,25 @@ def _period(released: datetime | None, expires: datetime | timedelta | None) -> 
 
 def _make_model_key(options: Namespace) -> int:
     make_model_key(options.file)
-    print(f"{options.file}: a new model key")
+    say(f"{options.file}: a new model key")
     return DONE
 
 
 def _make_owner_key(options: Namespace) -> int:
     public_path = make_owner_key(options.file)
-    print(f"{options.file}: a new owner key; its public half is {public_path}")
+    say(f"{options.file}: a new owner key; its public half is {public_path}")
     return DONE
 
 
 def _inspect(options: Namespace) -> int:
     _show(options.bundle, _unchecked_manifest(options.bundle))
-    print("not checked: 'tools/bundle.py verify' checks the signature and every object")
+    say("not checked: 'tools/bundle.py verify' checks the signature and every object")
     return DONE
 
 
 def _show_id(options: Namespace) -> int:
     if not (options.path / MANIFEST_FILE).is_file() and options.which == "model":
-        print(open_folder(options.path).model_id)
+        say(open_folder(options.path).model_id)
         return DONE
     manifest = _unchecked_manifest(options.path)
     ids = {
@@ -222,7 +233,7 @@ def _show_id(options: Namespace) -> int:
     found = ids[options.which]
     if found is None:
         raise ModelError(f"{options.path}: a bundle of format 1 names no key")
-    print(found)
+    say(found)
     return DONE
 
 
@@ -253,11 +264,11 @@ def _verify(options: Namespace) -> int:
     manifest.check_expiry(datetime.now(UTC))
     BundleReader(options.bundle, manifest, read_key_file(options.key)).verify()
     if manifest.release is None:
-        print(
+        say(
             f"{options.bundle}: note: format 1 doesn't say for which key it is, so appliances "
             "refuse it unless they are told otherwise; write it again"
         )
-    print(
+    say(
         f"{options.bundle}: {identity.model_id} version {identity.model_version}, "
         f"{len(manifest.partitions)} partitions: signature and every object hold"
     )
@@ -274,7 +285,7 @@ def _show(path: Path, manifest: Manifest) -> None:
         table.add_row(
             str(index), format_size(sizes.structure_bytes), format_size(sizes.weights_bytes)
         )
-    console = Console()
+    console = terminal()
     console.print(table)
     console.print(
         f"{_release_lines(manifest)}\n"

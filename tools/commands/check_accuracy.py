@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import platform
-import sys
 from argparse import ArgumentParser, ArgumentTypeError, Namespace
 from collections.abc import Sequence
 from contextlib import closing, nullcontext
@@ -12,8 +11,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from math import isfinite
 from pathlib import Path
-
-from rich.console import Console
 
 from app.engine import VERSION
 from app.errors import ApplianceError, InputError
@@ -27,8 +24,10 @@ from tools.accuracy.remote import Remote
 from tools.accuracy.results import ModelResult, to_json
 from tools.accuracy.strays import stray_folders
 from tools.accuracy.terminal import print_result
-from tools.command_line import DONE, INTERRUPTED, NO, parser, progress, run
-from tools.commands.arguments import url
+from tools.command_line import DONE, INTERRUPTED, NO, lacked_memory, parser, progress, run
+from tools.commands.arguments import add_limits, url
+from tools.confinement.child import Confinement
+from tools.console import say, terminal
 from tools.model_folder import ModelFolder, find_folders, open_folder
 from tools.serving_client import Trust
 from tools.serving_client.trust import read_token
@@ -76,7 +75,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         found.error("--token-file needs --url")
     if options.data is None and (options.reference is not None or options.max_drop is not None):
         found.error("--reference and --max-drop need --data")
-    return run(lambda: _check(options))
+    given = (options.data, options.cacert, options.token_file)
+    needs = Confinement(
+        models=[path for path in (options.folder, options.reference) if path is not None],
+        reads=[path for path in given if path is not None],
+        files=[options.report] if options.report else [],
+        network=options.url is not None,
+        seconds=options.time_limit,
+        memory_bytes=options.memory_limit,
+    )
+    return run(lambda: _check(options), needs)
 
 
 def _parser() -> ArgumentParser:
@@ -92,6 +100,7 @@ def _parser() -> ArgumentParser:
     )
     found.add_argument("--json", action="store_true", help="print JSON instead of tables")
     found.add_argument("--quiet", action="store_true", help="print nothing but failures")
+    add_limits(found)
     return found
 
 
@@ -172,7 +181,7 @@ def _check(options: Namespace) -> int:
         results, stopped = _check_all(paths, options, remote)
     _show(results, notes, options, stopped=stopped)
     if stopped:
-        print("stopped", file=sys.stderr)
+        say("stopped", error=True)
         return INTERRUPTED
     return DONE if all(result.passed for result in results) else NO
 
@@ -223,6 +232,8 @@ def _check_one(path: Path, options: Namespace, remote: Remote | None) -> ModelRe
         if data is not None:
             result = replace(result, evaluation=_evaluate(folder, data, options))
     except ApplianceError as error:
+        if lacked_memory(error):
+            raise MemoryError from error
         return replace(result, error=str(error))
     return result
 
@@ -238,10 +249,10 @@ def _show(
     results: Sequence[ModelResult], notes: Sequence[str], options: Namespace, *, stopped: bool
 ) -> None:
     if options.json:
-        print(json.dumps(to_json(results, notes, stopped=stopped), indent=1))
+        say(json.dumps(to_json(results, notes, stopped=stopped), indent=1))
     elif not options.quiet:
         for result in results:
-            print_result(result, Console())
+            print_result(result, terminal())
     if not options.quiet:
         _print_notes(results, notes)
     if not options.json:
@@ -252,7 +263,7 @@ def _show(
 
 def _print_notes(results: Sequence[ModelResult], notes: Sequence[str]) -> None:
     for note in notes:
-        print(f"note: {note}", file=sys.stderr)
+        say(f"note: {note}", error=True)
     for result in results:
         report, evaluation = result.report, result.evaluation
         own = [*(report.notes if report else ()), *(evaluation.remarks if evaluation else ())]
@@ -260,18 +271,18 @@ def _print_notes(results: Sequence[ModelResult], notes: Sequence[str]) -> None:
             f"{rung.name}: {rung.note}" for rung in (report.rungs if report else ()) if rung.note
         ]
         for note in own:
-            print(f"note: {result.name}: {note}", file=sys.stderr)
+            say(f"note: {result.name}: {note}", error=True)
 
 
 def _print_failures(results: Sequence[ModelResult]) -> None:
     for result in results:
         if result.error:
-            print(f"{result.name}: FAILED: {result.error}", file=sys.stderr)
+            say(f"{result.name}: FAILED: {result.error}", error=True)
         for rung in result.report.rungs if result.report else ():
             if rung.passed is False:
-                print(f"{result.name}: FAILED at rung {rung.name}: {rung.problem}", file=sys.stderr)
+                say(f"{result.name}: FAILED at rung {rung.name}: {rung.problem}", error=True)
         for problem in result.evaluation.problems if result.evaluation else ():
-            print(f"{result.name}: FAILED on the data: {problem}", file=sys.stderr)
+            say(f"{result.name}: FAILED on the data: {problem}", error=True)
 
 
 def _made_on() -> str:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +18,7 @@ from app.errors import InputError
 from app.tensors import Array, dtype_name
 from tools.command_line import DONE, NO, parser, run
 from tools.commands.arguments import count, seconds, url
+from tools.console import say, terminal
 from tools.files import write_file
 from tools.serving_client import ServingClient, Trust
 from tools.serving_client.requests import Options, encode, zeros
@@ -149,8 +149,8 @@ def _try(client: ServingClient, options: Namespace) -> int:
 
 def _print(outputs: Mapping[str, Array]) -> int:
     for name, array in outputs.items():
-        print(printable(f"{name} {dtype_name(array)} {list(array.shape)}"))
-        print(printable(np.array2string(array, threshold=100), keep="\n"))
+        say(f"{name} {dtype_name(array)} {list(array.shape)}")
+        say(np.array2string(array, threshold=100))
     return DONE
 
 
@@ -173,7 +173,7 @@ def _read_array(path: Path) -> Array:
 
 def _example(client: ServingClient, options: Namespace) -> int:
     (request,), _ = encode(zeros(client.inputs(options.model)), Options(binary=False))
-    print(bytes(request).decode())
+    say(bytes(request).decode())
     return DONE
 
 
@@ -194,8 +194,8 @@ def _classify(client: ServingClient, options: Namespace) -> int:
     table.add_column("label")
     table.add_column("probability", justify="right")
     for each in answer.labels:
-        table.add_row(Text(printable(each.label)), f"{each.probability:.4f}")
-    Console().print(table)
+        table.add_row(each.label, f"{each.probability:.4f}")
+    terminal().print(table)
     return DONE
 
 
@@ -214,22 +214,22 @@ def _models(client: ServingClient, options: Namespace) -> int:
 
 def _ready(client: ServingClient, options: Namespace) -> int:
     ready = client.is_ready(options.model)
-    print(printable(f"{options.model or options.url}: {'ready' if ready else 'not ready'}"))
+    say(f"{options.model or options.url}: {'ready' if ready else 'not ready'}")
     return DONE if ready else NO
 
 
 def _load(client: ServingClient, options: Namespace) -> int:
     client.load(options.model)
-    print(printable(f"{options.model}: loaded"))
+    say(f"{options.model}: loaded")
     return DONE
 
 
 def _unload(client: ServingClient, options: Namespace) -> int:
     client.unload(options.model)
-    print(printable(f"{options.model}: unloaded"))
+    say(f"{options.model}: unloaded")
     return DONE
 
 
 def _show(answer: object) -> int:
-    print(json.dumps(answer, indent=2))  # in ASCII, so nothing in it steers a terminal
+    say(json.dumps(answer, indent=2))
     return DONE

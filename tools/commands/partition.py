@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
-from rich.console import Console
-
 from app.errors import InputError
 from app.manifest import OPTIMIZATIONS
 from tools.command_line import DONE, NO, parser, phases, progress, run
-from tools.commands.arguments import count, together
+from tools.commands.arguments import add_limits, count, together
 from tools.commands.plan_tables import (
     explanation_table,
     measurement_table,
@@ -20,6 +18,8 @@ from tools.commands.plan_tables import (
     reasons,
     too_low,
 )
+from tools.confinement.child import Confinement
+from tools.console import say, terminal
 from tools.errors import NoFeasiblePlanError
 from tools.figures.memory import memory_figure
 from tools.figures.style import save
@@ -61,12 +61,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options.model.is_dir():
         if options.output or options.dry_run or not (options.explain or options.measure):
             usage.error("a model's folder takes --explain, --measure or both, and no --output")
-        return run(lambda: _look_at(options, options.model))
+        return run(lambda: _look_at(options, options.model), _needs(options, options.model))
     if not options.output and not options.dry_run:
         usage.error("the following arguments are required: -o/--output, or --dry-run")
     if options.dry_run and options.measure:
         usage.error("--measure runs what was written, so it doesn't go with --dry-run")
-    return run(lambda: _partition(options))
+    written = None if options.dry_run else options.output
+    return run(lambda: _partition(options), _needs(options, written))
+
+
+def _needs(options: Namespace, written: Path | None) -> Confinement:
+    return Confinement(
+        models=[options.model],
+        reads=[options.isolate] if options.isolate else [],
+        folders=[written] if written else [],
+        seconds=options.time_limit,
+        memory_bytes=options.memory_limit,
+    )
 
 
 def _parser() -> ArgumentParser:
@@ -90,6 +101,7 @@ def _parser() -> ArgumentParser:
     )
     found.add_argument("--dry-run", action="store_true", help="plan, write nothing")
     found.add_argument("--quiet", action="store_true", help="print nothing but errors")
+    add_limits(found)
     return found
 
 
@@ -182,7 +194,7 @@ def _partition(options: Namespace) -> int:
         _show(plan, str(options.output or options.model), prepared.summary)
         if options.output and not options.dry_run:
             name = open_folder(options.output).model_id
-            print(f"the model's id is {name}: clients ask for it, and its key file is {name}.key")
+            say(f"the model's id is {name}: clients ask for it, and its key file is {name}.key")
     if options.dry_run:
         if options.explain:
             _explain(options, plan)
@@ -257,28 +269,28 @@ def _look_at(options: Namespace, path: Path) -> int:
 def _explain(options: Namespace, plan: Plan, path: Path | None = None) -> None:
     explanation = explain(plan)
     if not options.quiet:
-        console = Console()
+        console = terminal()
         console.print(explanation_table(plan, explanation))
         for line in reasons(plan):
-            console.print(line, highlight=False, markup=False)
+            console.print(line, highlight=False)
     if path is None:
         return
     png, svg = save(memory_figure(path.name, plan, explanation), path / "plan")
     if not options.quiet:
-        print(f"drawn: {png}, {svg}")
+        say(f"drawn: {png}, {svg}")
 
 
 def _judge(options: Namespace, plan: Plan) -> int:
     if not options.quiet:
-        Console().print(measurement_table(plan))
+        terminal().print(measurement_table(plan))
     wrong = too_low(plan)
     for line in wrong:
-        print(f"predicted too low: {line}")
+        say(f"predicted too low: {line}")
     return NO if wrong else DONE
 
 
 def _show(plan: Plan, name: str, summary: GraphSummary) -> None:
-    console = Console()
+    console = terminal()
     console.print(plan_table(plan, name))
     of_batch = f" with {plan.lock_step} requests in lock step" if plan.lock_step > 1 else ""
     console.print(

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from tools.command_line import DONE, NO, parser, progress, run
+from tools.console import say, terminal
 from tools.model_folder import MODEL_FILE
 from tools.sizes import format_size
 from tools.zoo.check import Findings, check
@@ -65,7 +64,7 @@ def _list() -> int:
     for entry in ENTRIES:
         about = f"{entry.title} ({entry.note})" if entry.note else entry.title
         table.add_row(entry.name, f"{entry.parameters:,}", f"{entry.tolerance:.2%}", about)
-    Console().print(table)
+    terminal().print(table)
     return DONE
 
 
@@ -97,9 +96,9 @@ def _check_all(entries: Sequence[Entry], options: Namespace) -> int:
             table.add_row(entry.name, *_row(found))
             done(number)
     if not options.quiet:
-        Console().print(table)
+        terminal().print(table)
     for problem in problems:
-        print(f"error: {problem}", file=sys.stderr)
+        say(f"error: {problem}", error=True)
     return NO if problems else DONE
 
 
@@ -125,4 +124,4 @@ def _table(name: str, *numbers: str, left: str) -> Table:
 
 def _say(options: Namespace, text: str) -> None:
     if not options.quiet:
-        print(text, flush=True)
+        say(text)

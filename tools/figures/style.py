@@ -16,7 +16,9 @@ from cycler import cycler
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
+from tools.console import plain
 from tools.files import write_file
 
 COLOURS: Final = {
@@ -63,10 +65,21 @@ _SETTINGS: Final[dict[str, Any]] = {
     "lines.linewidth": 1.8,
     "figure.facecolor": "white",
     "savefig.facecolor": "white",
+    "text.parse_math": False,  # names hold dollars, and mean nothing by them
     "svg.fonttype": "none",  # text stays text: searchable, read aloud
     "svg.hashsalt": "cloister",  # ids don't change from run to run
 }
 mpl.rcParams.update(_SETTINGS)  # type: ignore[arg-type]
+
+_set_text = Text.set_text
+
+
+def _set_plain(text: Text, content: object) -> None:
+    """Every text of a figure comes by here, those that are made while it is drawn too."""
+    _set_text(text, None if content is None else plain(str(content)))
+
+
+Text.set_text = _set_plain  # type: ignore[method-assign, assignment]
 
 _NO_METADATA: Final = dict.fromkeys(("Creator", "Date", "Format", "Type"))
 

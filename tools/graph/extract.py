@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from tools.errors import ModelError
 from tools.graph.detached import detached_weights
-from tools.graph.mapped import read_mapped
+from tools.graph.external import data_file
 from tools.graph.streamed import write_model
 from tools.planner.plan import Partition
 
@@ -69,7 +69,7 @@ def save_model(model: ir.Model, path: Path) -> None:
     if total < _EXTERNAL_FROM_BYTES:
         write_model(model, path)
         return
-    ir.save(model, path, external_data=f"{path.name}.data")
+    ir.save(model, path, external_data=data_file(path.name))
 
 
 def _order_initializers(graph: ir.Graph, whole: ir.Graph) -> None:
@@ -87,11 +87,6 @@ def _check_nodes(model: ir.Model, partition: Partition, graph: ir.Graph) -> None
             f"partition {partition.index}: expected {expected} operators of "
             f"{model.graph.name!r}, extracted {len(graph)}"
         )
-
-
-def external_files(path: Path) -> list[str]:
-    """Gives the files beside an ONNX file that hold its weights, relative to its folder."""
-    return read_mapped(path).external_files()
 
 
 def write_with_outputs(model: ir.Model, names: Sequence[str], path: Path) -> None:

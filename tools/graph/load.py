@@ -9,10 +9,13 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 from onnx_ir.passes import PassManager, common
 
+from app.graph_check import DOMAINS, FILE_OPERATORS
 from tools.errors import ModelError
+from tools.graph.external import has_sparse, nodes_of
 from tools.graph.mapped import map_external, read_mapped
 from tools.graph.types import infer_types
 from tools.graph.wiring import wiring_problem
+from tools.supplied import open_regular
 
 _LONGEST_REASON = 400
 """Characters of onnx's explanations, which repeat themselves for graphs inside graphs."""
@@ -35,9 +38,13 @@ def load_model(path: Path) -> ir.Model:
     _check_readable(path)
     try:
         mapped = read_mapped(path)
+        if has_sparse(mapped.proto):
+            raise ModelError(
+                f"{path}: holds a sparse tensor, which isn't supported; export it as a dense one"
+            )
         _check_rules(path, mapped.without_weights())
+        _check_operators(path, mapped.proto)
         model = mapped.to_ir()
-        _check_external_data(path, model)
         map_external(model)
     except (DecodeError, ir.serde.SerdeError) as error:
         raise ModelError(f"{path}: not an ONNX model, or cut off: {_first_line(error)}") from error
@@ -59,6 +66,23 @@ def _check_rules(path: Path, model: onnx.ModelProto) -> None:
         raise ModelError(f"{path}: {_invalid(reason or error)}") from error
 
 
+def _check_operators(path: Path, model: onnx.ModelProto) -> None:
+    """Refuses operators that an enclave wouldn't open."""
+    functions = {(function.domain, function.name) for function in model.functions}
+    for node in nodes_of(model):
+        if node.op_type.encode() in FILE_OPERATORS:
+            raise ModelError(
+                f"{path}: operator {node.name!r} ({node.op_type}) holds or names a model that was "
+                "compiled for a device; export the model without it"
+            )
+        if node.domain.encode() not in DOMAINS and (node.domain, node.op_type) not in functions:
+            raise ModelError(
+                f"{path}: operator {node.name!r} ({node.op_type}) is of the domain "
+                f"{node.domain!r}, which onnxruntime has no CPU kernels for; the known ones are "
+                + ", ".join(sorted(repr(known.decode()) for known in DOMAINS))
+            )
+
+
 def _invalid(reason: str | Exception) -> str:
     words = " ".join(str(reason).split())
     return f"not a valid ONNX model: {words[:_LONGEST_REASON].rstrip('. ')}; export it again"
@@ -76,7 +100,7 @@ def load_optimized(path: Path, folder: Path) -> ir.Model:
     Raises:
         ModelError: when it can't be normalised.
     """
-    model = read_mapped(path).to_ir(folder)
+    model = read_mapped(path, folder).to_ir(folder)
     map_external(model)
     return _normalized(path, model)
 
@@ -85,32 +109,11 @@ def _check_readable(path: Path) -> None:
     if path.is_dir():
         raise ModelError(f"{path}: expected an ONNX file, got a folder")
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             if not file.read(1):
                 raise ModelError(f"{path}: the file is empty, expected an ONNX model")
     except OSError as error:
         raise ModelError(f"{path}: {error.strerror}") from error
-
-
-def _check_external_data(path: Path, model: ir.Model) -> None:
-    folder = path.parent.resolve()
-    for value in model.graph.initializers.values():
-        tensor = value.const_value
-        if not isinstance(tensor, ir.ExternalTensor):
-            continue
-        data = (folder / tensor.location).resolve()
-        if not data.is_relative_to(folder):
-            raise ModelError(
-                f"{path}: external data {str(tensor.location)!r} lies outside the model's folder"
-            )
-        if not data.is_file():
-            raise ModelError(f"{path}: external data {str(tensor.location)!r} is missing")
-        end = (tensor.offset or 0) + (tensor.length or tensor.nbytes)
-        if data.stat().st_size < end:
-            raise ModelError(
-                f"{path}: external data {str(tensor.location)!r} ends before byte {end}, "
-                f"which tensor {value.name!r} needs"
-            )
 
 
 def _normalized(path: Path, model: ir.Model) -> ir.Model:

@@ -10,8 +10,9 @@ Source of the field numbers: onnx.proto; of the frame: the Protocol Buffers enco
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Set
+from collections.abc import Collection, Iterator, Set
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import Final
 
@@ -21,7 +22,9 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 
 from tools.errors import ModelError
+from tools.graph.external import External, has_external, settle_external
 from tools.graph.version import readable
+from tools.supplied import open_regular, open_supplied
 
 LARGE_BYTES: Final = 1024
 """Weights from this size on stay in the file."""
@@ -39,15 +42,18 @@ class MappedModel:
     """A model file as far as it was read.
 
     Attributes:
-        proto: the model; large weights are external data, those of the file itself too.
+        proto: the model; large weights are external data, those of the file itself too. No
+            other tensor is.
         own: indices of the initializers that lie in the model's file.
         path: the file.
+        has_external: whether the file names other files, for any tensor.
         rewritten: whether the file is newer than onnxruntime reads; see `tools.graph.version`.
     """
 
     proto: onnx.ModelProto
     own: tuple[int, ...]
     path: Path
+    has_external: bool = False
     rewritten: bool = False
 
     def without_weights(self) -> onnx.ModelProto:
@@ -73,17 +79,6 @@ class MappedModel:
             del graph.initializer[index]
         return proto
 
-    def external_files(self) -> list[str]:
-        """Gives the other files that hold its weights."""
-        own = set(self.own)
-        found = {
-            entry.value
-            for index, tensor in enumerate(self.proto.graph.initializer)
-            for entry in tensor.external_data
-            if entry.key == "location" and index not in own
-        }
-        return sorted(found)
-
     def to_ir(self, folder: Path | None = None) -> ir.Model:
         """Gives the model with its weights as views of the file; external ones stay external.
 
@@ -94,35 +89,49 @@ class MappedModel:
         ir.external_data.set_base_dir(model.graph, folder or self.path.parent)
         if self.own:
             own = {self.proto.graph.initializer[index].name for index in self.own}
-            _map_tensors(model, self.path, own)
+            with self.path.open("rb") as file:
+                _map_tensors(model, file, own)
         return model
 
 
-def read_mapped(path: Path) -> MappedModel:
+def read_mapped(
+    path: Path, folder: Path | None = None, allowed: Collection[str] | None = None
+) -> MappedModel:
     """Reads a model file.
+
+    Args:
+        path: the file.
+        folder: where external data lie, if not beside the file.
+        allowed: see `tools.graph.external.settle_external`.
 
     Raises:
         DecodeError: when it isn't a protobuf message of an ONNX model, or is cut off.
         OSError: when it can't be read.
-        ModelError: when it is newer than onnxruntime reads and can't be said in an older version.
+        ModelError: when it names files that it may not; when it is newer than onnxruntime reads
+            and can't be said in an older version.
     """
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+    with open_regular(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         frame = _Frame(data)
         content = frame.model()
     proto = onnx.ModelProto.FromString(content)
+    # What onnx.proto doesn't have can't be checked, so nobody gets to read it.
+    proto.DiscardUnknownFields()
+    try:
+        others = has_external(proto)
+        settle_external(proto, folder or path.parent, allowed)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
     for index, (offset, length) in frame.places.items():
         tensor = proto.graph.initializer[index]
         tensor.data_location = onnx.TensorProto.EXTERNAL
-        entries = {"location": path.name, "offset": str(offset), "length": str(length)}
-        for key, value in entries.items():
-            tensor.external_data.add(key=key, value=value)
+        External(path.name, offset, length).write(tensor)
     own = {proto.graph.initializer[index].name for index in frame.places}
     try:
         found = readable(proto)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
     places = (i for i, tensor in enumerate(found.graph.initializer) if tensor.name in own)
-    return MappedModel(found, tuple(places), path, found is not proto)
+    return MappedModel(found, tuple(places), path, others, found is not proto)
 
 
 def read_light(path: Path) -> bytes:
@@ -136,19 +145,24 @@ def map_external(model: ir.Model) -> None:
 
     Views stay valid when a file is removed or replaced. Element types that several share a
     byte are copied.
+
+    Raises:
+        ModelError: when a file can't be opened without following links.
     """
-    names: dict[Path, set[str]] = {}
+    places: dict[tuple[Path, str], set[str]] = {}
     for value in model.graph.initializers.values():
-        if isinstance(value.const_value, ir.ExternalTensor):
-            names.setdefault(Path(value.const_value.path), set()).add(value.name or "")
-    for path, found in names.items():
-        _map_tensors(model, path, found)
+        tensor = value.const_value
+        if isinstance(tensor, ir.ExternalTensor):
+            place = Path(tensor.base_dir), str(tensor.location)
+            places.setdefault(place, set()).add(value.name or "")
+    for (folder, name), tensors in places.items():
+        with open_supplied(folder, name) as file:
+            _map_tensors(model, file, tensors)
 
 
-def _map_tensors(model: ir.Model, path: Path, names: Set[str]) -> None:
-    with path.open("rb") as file:
-        size = file.seek(0, 2)
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
+def _map_tensors(model: ir.Model, file: BufferedReader, names: Set[str]) -> None:
+    size = file.seek(0, 2)
+    content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     for name in names:
         value = model.graph.initializers[name]
         tensor = value.const_value

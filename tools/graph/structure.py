@@ -11,8 +11,10 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
+from app.graph_check import GraphError, check_graph
 from app.manifest import Weight
 from tools.errors import ModelError
+from tools.graph.external import data_file
 from tools.graph.mapped import map_external, read_mapped
 from tools.graph.summary import dtype_name
 from tools.planner.liveness import aligned
@@ -72,7 +74,7 @@ def separate(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> Struc
             weight whose element type is unknown.
     """
     try:
-        model = read_mapped(path).to_ir()
+        model = read_mapped(path, allowed=(data_file(path.name),)).to_ir()
         map_external(model)
     except (OSError, DecodeError, ValueError) as error:
         raise ModelError(f"{path}: can't be read: {error}") from error
@@ -91,7 +93,8 @@ def separate_model(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str
         outputs: the same.
 
     Raises:
-        ModelError: when the model has another boundary, or a weight of an unknown element type.
+        ModelError: when the model has another boundary, a weight of an unknown element type, or
+            what an enclave doesn't open: see `app.graph_check`.
     """
     graph = model.graph
     weights: list[Weight] = []
@@ -107,7 +110,12 @@ def separate_model(model: ir.Model, inputs: Sequence[str], outputs: Sequence[str
         _make_input(graph, value, tensor)
     _order_boundary(graph, inputs, outputs, [weight.name for weight in weights])
     _forget_names(model)
+    _forget_domains(model)
     data = ir.to_proto(model).SerializeToString(deterministic=True)
+    try:
+        check_graph(data)
+    except GraphError as error:
+        raise ModelError(f"the enclave would refuse it: {error}") from error
     return Structure(data, tuple(weights), offset, tensors)
 
 
@@ -145,6 +153,13 @@ def _forget_names(model: ir.Model) -> None:
         for place, output in enumerate(node.outputs):
             if output.name:
                 output.name = f"v{number}.{place}"
+
+
+def _forget_domains(model: ir.Model) -> None:
+    """Keeps the operator sets that are used: those of inlined functions aren't known anywhere."""
+    used = {node.domain for node in ir.traversal.RecursiveGraphIterator(model.graph)}
+    for domain in set(model.opset_imports) - used - {""}:
+        del model.opset_imports[domain]
 
 
 def _is_weight(value: ir.Value, tensor: ir.TensorProtocol) -> bool:

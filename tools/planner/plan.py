@@ -21,12 +21,15 @@ from app.objects import TAG_BYTES
 from app.schedule import lanes
 from app.tensors import TensorSpec, read_spec
 from tools.errors import ModelError
+from tools.supplied import read_supplied
 
 PLAN_FORMAT: Final = 2
 PLAN_FILE: Final = "plan.json"
 MAX_THREADS: Final = 1024
 MAX_LOCK_STEP: Final = 1 << 16
 MAX_WHY: Final = 4096
+DATA_FILE: Final = re.compile(r"data-\d+\.bin|model\.onnx\.data|\d{3,}\.onnx\.data")
+"""Names of the files that hold weights; what somebody else called them is forgotten."""
 DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -110,7 +113,7 @@ class Plan:
 
     Attributes:
         model_digest: SHA-256 of the whole model's file, in hex; "" before it is known.
-        data_digests: the same of the files beside it that hold its weights, by name.
+        data_digests: the same of the files that hold its weights and the partitions', by name.
         optimization: what onnxruntime rewrote before the cuts: a key of `OPTIMIZATIONS`.
         cpu: the class of CPU that those rewrites are for, of `app.cpu.CLASSES`.
         tile_bytes: operators with more weights were tiled before the cuts; None: none were.
@@ -189,7 +192,7 @@ def read_plan(path: Path) -> Plan:
         ModelError: when it is missing, isn't a plan, or its partitions don't follow each other.
     """
     try:
-        fields = Fields(parse_json(path.read_bytes()), "plan")
+        fields = Fields(parse_json(read_supplied(path.parent, path.name)), "plan")
         plan = _read(fields)
         fields.done()
     except OSError as error:
@@ -209,7 +212,7 @@ def _read(fields: Fields) -> Plan:
     model = fields.inner("model")
     model.choice("file", ("model.onnx",))
     digest = _read_digest(model)
-    data_digests = model.each("data", lambda f: (f.text("file"), _read_digest(f)), most=MAX_VALUES)
+    data_digests = model.each("data", _read_data, most=MAX_VALUES)
     model.done()
     plan = Plan(
         model_digest=digest,
@@ -247,6 +250,13 @@ def _read_size(fields: Fields, name: str) -> int | None:
     if fields.take_null(name):
         return None
     return fields.integer(name, least=1, most=MAX_OBJECT_BYTES)
+
+
+def _read_data(fields: Fields) -> tuple[str, str]:
+    name = fields.text("file")
+    if not DATA_FILE.fullmatch(name):
+        raise fields.wrong("file", "a name such as data-0.bin", name)
+    return name, _read_digest(fields)
 
 
 def _read_digest(fields: Fields) -> str:

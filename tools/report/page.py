@@ -14,6 +14,7 @@ from typing import Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from tools.console import plain
 from tools.files import write_file
 
 _TEMPLATE: Final = "page.html.j2"
@@ -120,8 +121,10 @@ class Page:
         """Gives the page's HTML; the same calls give the same text."""
         template = _ENVIRONMENT.get_template(_TEMPLATE)
         headings = [block for block in self._blocks if block.kind == "heading"]
-        return template.render(
-            title=self.title, lead=self.lead, blocks=self._blocks, headings=headings
+        return plain(
+            template.render(
+                title=self.title, lead=self.lead, blocks=self._blocks, headings=headings
+            )
         )
 
     def write(self, path: Path) -> None:

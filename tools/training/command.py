@@ -13,6 +13,7 @@ from rich.console import Console
 
 from app.engine import EngineError, WholeModel
 from tools.command_line import INTERRUPTED
+from tools.console import terminal
 from tools.errors import ModelError
 from tools.training import digits
 from tools.training.folder import Facts, write_folder, write_test_set
@@ -46,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         written, 130 interrupted. Wrong arguments leave with status 2.
     """
     arguments = _parser().parse_args(argv)
-    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    console = terminal(stderr=True, highlight=False, soft_wrap=True)
     try:
         require_libraries()
         _run(arguments, console)

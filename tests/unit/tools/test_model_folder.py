@@ -30,13 +30,14 @@ def test_folder_holds_the_whole_model_unchanged(tmp_path: Path) -> None:
 def test_external_data_comes_along(tmp_path: Path) -> None:
     folder = folders.make_folder(models.chain(), tmp_path / "chain", count=2, external=True)
     names = set(folders.files(folder.path))
-    assert "weights.bin" in names
+    assert "data-0.bin" in names
+    assert "weights.bin" not in names, "no name of the supplier's"
     assert changed_files(folder) == []
-    raw = bytearray((folder.path / "weights.bin").read_bytes())
+    raw = bytearray((folder.path / "data-0.bin").read_bytes())
     raw[0] ^= 1
-    (folder.path / "weights.bin").write_bytes(raw)
+    (folder.path / "data-0.bin").write_bytes(raw)
     (problem,) = changed_files(folder)
-    assert problem.startswith("weights.bin: not the file")
+    assert problem.startswith("data-0.bin: not the file")
 
 
 def test_planning_again_keeps_what_the_owner_wrote(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from tools.bench.comparison import TOLERANCE, Change, Comparison, compare
@@ -17,6 +15,7 @@ from tools.bench.results import Result, read_result
 from tools.command_line import DONE, NO
 from tools.commands.arguments import positive
 from tools.commands.benchmark.options import Commands, new_command
+from tools.console import say, terminal
 
 _DESCRIPTION = """\
 Compares two result files row by row: medians, their ratio, and whether the
@@ -48,10 +47,10 @@ def add(commands: Commands) -> None:
 def _compare(options: Namespace) -> int:
     first, second = read_result(options.first), read_result(options.second)
     for line in _warnings(first, second):
-        print(f"note: {line}", file=sys.stderr)
+        say(f"note: {line}", error=True)
     found = compare(first, second, options.tolerance)
     shown = found.changes if options.all else found.differences
-    console = Console()
+    console = terminal()
     console.width = max(console.width, _FEWEST_COLUMNS)
     if shown:
         console.print(_table(shown))

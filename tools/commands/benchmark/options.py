@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from argparse import _SubParsersAction as SubParsersAction
 from collections.abc import Callable, Sequence
@@ -11,8 +10,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from tools.bench.campaign import Case, run_cases
@@ -25,6 +22,7 @@ from tools.bench.results import Result, write_result
 from tools.bench.subjects import ZOO, Subject, find_subject
 from tools.command_line import DONE, INTERRUPTED, NO
 from tools.commands.arguments import count, positive
+from tools.console import say, terminal
 from tools.launcher import ROOT
 
 Commands: TypeAlias = "SubParsersAction[ArgumentParser]"
@@ -143,13 +141,13 @@ def finish(options: Namespace, albums: Sequence[Album], page: Path) -> int:
     results = [result for result, _ in albums]
     failures = [failure for result in results for failure in result.failures]
     for failure in failures:
-        print(f"not measured: {failure.case}: {failure.reason}", file=sys.stderr)
+        say(f"not measured: {failure.case}: {failure.reason}", error=True)
     if not options.quiet:
         for result in results:
             _print_verdicts(result)
-        Console().print(f"results and figures: {page.parent}, all on one page: {page}")
+        terminal().print(f"results and figures: {page.parent}, all on one page: {page}")
     if any(result.partial for result in results):
-        print("stopped: what was finished is written and marked as partial", file=sys.stderr)
+        say("stopped: what was finished is written and marked as partial", error=True)
         return INTERRUPTED
     return NO if failures else DONE
 
@@ -163,5 +161,5 @@ def _print_verdicts(result: Result) -> None:
     for header in HEADERS:
         table.add_column(header)
     for line in lines:
-        table.add_row(*map(escape, line))
-    Console().print(table)
+        table.add_row(*line)
+    terminal().print(table)

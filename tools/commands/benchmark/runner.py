@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from rich import box
-from rich.console import Console
 from rich.table import Table
 
 from tools.bench.machine import machine, versions
@@ -19,6 +17,7 @@ from tools.bench.suite import BATCHES, BOUNDS, Row, Suite
 from tools.command_line import DONE, NO
 from tools.commands.arguments import count
 from tools.commands.benchmark.options import Commands, new_command
+from tools.console import say, terminal
 from tools.errors import AccuracyError
 from tools.files import write_file
 from tools.sizes import format_size
@@ -76,8 +75,8 @@ def add(commands: Commands) -> None:
 
 
 def _runner(options: Namespace) -> int:
-    say = (lambda _: None) if options.quiet else (lambda text: print(text, file=sys.stderr))
-    suite = Suite(Path("build/bench"), options.rounds, options.naive_rounds, say)
+    tell = (lambda _: None) if options.quiet else (lambda text: say(text, error=True))
+    suite = Suite(Path("build/bench"), options.rounds, options.naive_rounds, tell)
     bounds = tuple(bound for bound in BOUNDS if bound.model in options.models)
     if not bounds:
         raise AccuracyError("no model to measure")
@@ -88,7 +87,7 @@ def _runner(options: Namespace) -> int:
         "rows": [asdict(row) for row in rows],
     }
     write_file(options.output, (json.dumps(result, indent=1) + "\n").encode())
-    console = Console()
+    console = terminal()
     console.width = max(console.width, _TABLE_WIDTH)
     console.print(_table(rows))
     return DONE if all(_holds(row) for row in rows) else NO

@@ -8,7 +8,7 @@ import pytest
 
 from tests import folders, models
 from tools.errors import ModelError
-from tools.graph.extract import external_files, write_partition, write_with_outputs
+from tools.graph.extract import write_partition, write_with_outputs
 from tools.graph.load import load_model
 from tools.model_folder import ModelFolder
 
@@ -40,12 +40,6 @@ def test_plan_of_another_model(chain_folder: ModelFolder, tmp_path: Path) -> Non
     first = chain_folder.plan.partitions[0]
     with pytest.raises(ModelError, match="expected 7 operators of 'tiny', extracted"):
         write_partition(model, replace(first, stop=first.start + 7), tmp_path / "p.onnx")
-
-
-def test_external_files(tmp_path: Path) -> None:
-    assert external_files(models.save(models.chain(), tmp_path / "m.onnx")) == []
-    path = models.save_external(models.chain(), tmp_path / "external" / "m.onnx")
-    assert external_files(path) == ["weights.bin"]
 
 
 def test_values_that_are_not_there(tmp_path: Path) -> None:
