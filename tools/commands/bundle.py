@@ -272,7 +272,7 @@ def _verify(options: Namespace) -> int:
         f"{options.bundle}: {identity.model_id} version {identity.model_version}, "
         f"{len(manifest.partitions)} partitions: signature and every object hold"
     )
-    print(_release_lines(manifest))
+    say(_release_lines(manifest))
     return DONE
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from rich.table import Table
-from rich.text import Text
 
 from app.errors import InputError
 from app.tensors import Array, dtype_name
@@ -23,7 +22,6 @@ from tools.files import write_file
 from tools.serving_client import ServingClient, Trust
 from tools.serving_client.requests import Options, encode, zeros
 from tools.serving_client.trust import read_token
-from tools.terminal import printable
 
 DESCRIPTION = """\
 Asks a running appliance. The server is always verified: by the certificate that
@@ -190,7 +188,7 @@ def _write(path: Path, arrays: dict[str, Array]) -> None:
 def _classify(client: ServingClient, options: Namespace) -> int:
     answer = client.classify(options.model, options.picture.read_bytes(), top_k=options.top_k)
     title = f"{options.picture.name}, {options.model} in {answer.runtime}"
-    table = Table(title=Text(printable(title), "table.title"))  # a `str` would be read as markup
+    table = Table(title=title)
     table.add_column("label")
     table.add_column("probability", justify="right")
     for each in answer.labels:
