@@ -7,8 +7,29 @@ from typing import Any
 
 from app.errors import CancelledError, ExecutionError
 
-Values = dict[str, Any]
-"""The engine's live values of one request, by name."""
+
+class Values(dict[str, Any]):
+    """The engine's live values of one request, by name.
+
+    Attributes:
+        used_bytes: what they take.
+        peak_bytes: the most that they and a running partition took at one moment.
+    """
+
+    __slots__ = ("peak_bytes", "used_bytes")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.used_bytes = self.peak_bytes = 0
+
+    def count(self, size_bytes: int) -> None:
+        """Counts bytes that came, or left if negative."""
+        self.used_bytes += size_bytes
+        self.note(0)
+
+    def note(self, more_bytes: int) -> None:
+        """Notes that so much more than the values was taken for a moment."""
+        self.peak_bytes = max(self.peak_bytes, self.used_bytes + more_bytes)
 
 
 class Batch:
@@ -25,7 +46,7 @@ class Batch:
 
     def __init__(self, size: int, forget: Callable[[Values], None]) -> None:
         self._forget = forget
-        self.values: dict[int, Values] = {number: {} for number in range(size)}
+        self.values: dict[int, Values] = {number: Values() for number in range(size)}
         self.failed: dict[int, ExecutionError] = {}
 
     def each(self, step: Callable[[int, Values], None]) -> None:

@@ -15,7 +15,6 @@ class Ledger:
 
     budget_bytes: int
     used_bytes: int = 0
-    peak_bytes: int = 0
 
     def reserve(self, size_bytes: int, partition: int, phase: str) -> None:
         """Counts a buffer before it is allocated.
@@ -27,7 +26,6 @@ class Ledger:
         if required > self.budget_bytes:
             raise MemoryBudgetError(partition, phase, required, self.budget_bytes)
         self.used_bytes = required
-        self.peak_bytes = max(self.peak_bytes, required)
 
     def release(self, size_bytes: int) -> None:
         """Gives a buffer's bytes back."""
@@ -35,8 +33,8 @@ class Ledger:
 
     @contextmanager
     def run(self) -> Iterator[None]:
-        """Gives a run a peak of its own and takes back, at its end, what it still has."""
-        used_bytes = self.peak_bytes = self.used_bytes
+        """Takes back, at a run's end, what it still has."""
+        used_bytes = self.used_bytes
         try:
             yield
         finally:

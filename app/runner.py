@@ -126,7 +126,8 @@ class RunResult:
     Attributes:
         outputs: the whole model's outputs by name.
         timings: one per partition, in order; shared by the requests of a batch.
-        peak_bytes: most bytes accounted at any moment.
+        peak_bytes: most bytes that this request took at any moment, with what the model always has.
+            Those of a batch's other requests don't count: they may be other clients'.
     """
 
     outputs: dict[str, Array]
@@ -298,6 +299,7 @@ class Runner:
         requests: Sequence[Mapping[str, Array]],
         cancelled: Callable[[int], bool],
     ) -> list[RunResult | ExecutionError]:
+        fixed_bytes = self._ledger.used_bytes
         batch = Batch(len(requests), lambda values: self._drop(values, list(values)))
         batch.each(lambda number, values: self._keep(values, self._wrap(requests[number]), 0))
         timings = []
@@ -308,13 +310,15 @@ class Runner:
             self._stream.begin(index)
             timings.append(self._run_one(index, layout, session, batch))
         return [
-            batch.failed.get(i) or self._result(batch.values[i], timings)
+            batch.failed.get(i) or self._result(batch.values[i], timings, fixed_bytes)
             for i in range(len(requests))
         ]
 
-    def _result(self, values: Values, timings: Sequence[PartitionTiming]) -> RunResult:
+    def _result(
+        self, values: Values, timings: Sequence[PartitionTiming], fixed_bytes: int
+    ) -> RunResult:
         outputs = {spec.name: self._engine.unwrap(values[spec.name]) for spec in self._outputs}
-        return RunResult(outputs, tuple(timings), self._ledger.peak_bytes)
+        return RunResult(outputs, tuple(timings), fixed_bytes + values.peak_bytes)
 
     def _wrap(self, inputs: Mapping[str, Array]) -> dict[str, Any]:
         try:
@@ -344,6 +348,7 @@ class Runner:
     ) -> None:
         activation_bytes = layout.activation_bytes * self._growth(layout, values)
         self._ledger.reserve(activation_bytes, index, "run")
+        values.note(activation_bytes)
         try:
             outputs = session.run(values, weights)
         except ApplianceError:
@@ -363,8 +368,11 @@ class Runner:
     def _keep(self, values: Values, new: Mapping[str, Any], partition: int) -> None:
         size_bytes = sum(self._engine.size_bytes(value) for value in new.values())
         self._ledger.reserve(size_bytes, partition, "bind")
+        values.count(size_bytes)
         values.update(new)
 
     def _drop(self, values: Values, names: Iterable[str]) -> None:
         for name in names:
-            self._ledger.release(self._engine.size_bytes(values.pop(name)))
+            size_bytes = self._engine.size_bytes(values.pop(name))
+            self._ledger.release(size_bytes)
+            values.count(-size_bytes)

@@ -493,3 +493,17 @@ def test_weights_that_do_not_authenticate_end_the_whole_batch() -> None:
         runner.run_each(batch_of(2))
     parts[1].read_error = None
     assert len(runner.run_each(batch_of(2))) == 2
+
+
+@pytest.mark.parametrize("others", [1, 3])
+def test_a_request_s_peak_says_nothing_of_who_runs_with_it(others: int) -> None:
+    """Another client's tensors would show in the memory that an answer names."""
+    runner, _, _ = make(planned(100), ONE_SLOT + 900, lock_step=1 + others)
+    alone = runner.run(INPUT).peak_bytes
+    large = {"x": np.zeros((2, 4), np.float32)}
+    for place in (0, others):
+        batch = [large] * others
+        batch.insert(place, INPUT)
+        own = runner.run_each(batch)[place]
+        assert isinstance(own, RunResult)
+        assert own.peak_bytes == alone
