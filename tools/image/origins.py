@@ -38,7 +38,9 @@ class Origins:
             A line that says what this host brought into the image.
         """
         write_file(instance.folder / CONTENTS, self._inventory.table().encode())
-        packages = next((instance.image / PYTHON / "lib").glob("python3*/site-packages"))
+        # Debian's Python has dist-packages where others have site-packages.
+        installed = (instance.image / PYTHON / "lib").glob("python3*/*-packages/*.dist-info")
+        packages = next(installed).parent
         metadata = json.loads(instance.configuration.read_text(encoding="utf-8"))["metadata"]
         measurements = {
             "product_id": str(metadata["product_id"]),
