@@ -152,9 +152,10 @@ class OrtEngine:
         return _wrapped(array)
 
     def unwrap(self, value: Value) -> Array:
-        """Gives a value's content as an array, which keeps the memory that it looks at alive.
+        """Gives a value's content as an array that owns its memory, or as the array it was made of.
 
-        Numeric arrays are not copied, but for bfloat16 that onnxruntime made.
+        An answer may live for long, in the hands of a client that doesn't take it: a view would
+        keep the allocator's region from being used again, and from being given back.
         """
         return _array_of(value)
 
@@ -357,8 +358,7 @@ def _array_of(value: Value) -> Array:
     if ort_value is None:
         raise EngineError("a value without content")
     if not _has_address(ort_value) or ort_value.data_type() != _BFLOAT16:
-        array: Array = ort_value.numpy()
-        return array
+        return np.array(ort_value.numpy())
     # onnxruntime makes no array of bfloat16, only tells where its bytes are.
     size_bytes = ort_value.tensor_size_in_bytes()
     copy = ctypes.string_at(ort_value.data_ptr(), size_bytes) if size_bytes else b""

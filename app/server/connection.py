@@ -119,7 +119,12 @@ class Connection:
         """Whether what comes next may wait: a handshake, a large body, what follows a refusal."""
         if self.phase is Phase.BODY and self._request is not None:
             return self._request.missing_bytes > STEP_BYTES
-        return self.phase is Phase.HANDSHAKE or self._refusals > 0
+        return self.phase is Phase.HANDSHAKE or self.was_refused
+
+    @property
+    def was_refused(self) -> bool:
+        """Whether its last request wasn't let in for whose it was or what it asked for."""
+        return self._refusals > 0
 
     @property
     def has_pipelined(self) -> bool:

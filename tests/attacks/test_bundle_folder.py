@@ -362,11 +362,11 @@ class Disk:
         self._originals: dict[str, Callable[..., Any]] = {"open": os.open, "pread": os.pread}
         monkeypatch.setattr(f"app.files.os.{call}", self._fail_or_do)
 
-    def _fail_or_do(self, what: Any, *more: Any) -> Any:
+    def _fail_or_do(self, what: Any, *more: Any, **named: Any) -> Any:
         path = what if self._call == "open" else Path(f"/proc/self/fd/{what}").readlink()
         if self.code is not None and Path(path).name.endswith(self.name):
             raise OSError(self.code, os.strerror(self.code))
-        return self._originals[self._call](what, *more)
+        return self._originals[self._call](what, *more, **named)
 
 
 @pytest.fixture(params=["open", "pread"])
