@@ -55,7 +55,7 @@ def _infer(model: ServedModel, room: DecodedRoom) -> Response:
     with room.hold(tenant, body.decoding_bytes, gone) as share:
         started = time.perf_counter_ns()
         asked = body.decode()
-        share.shrink(body.decoded_bytes)
+        room.shrink(share, body.decoded_bytes)
         check_answer(model.card, asked)
         decoded = time.perf_counter_ns()
         model.recorder.read_input(decoded - started)
