@@ -121,6 +121,7 @@ def _serve(config: Config, say: Say) -> None:
         create_application(
             catalogue,
             found,
+            accounts=accounts,
             log_requests=config.log_requests,
             fingerprint=lambda: endpoint.identity.fingerprint,
         ),

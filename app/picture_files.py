@@ -78,17 +78,17 @@ def broken() -> UnsupportedMediaError:
 
 
 def _read_png(view: memoryview) -> PictureFile:
-    parts = [view[: len(_PNG)]]
-    size = (0, 0)
-    for number, (kind, chunk) in enumerate(_chunks(view)):
-        if (number == 0) != (kind == b"IHDR"):
+    chunks = _chunks(view)
+    kind, header = next(chunks)
+    if kind != b"IHDR" or len(header) != _PNG_FRAME_BYTES + 13:
+        raise broken()
+    size = int.from_bytes(header[8:12], "big"), int.from_bytes(header[12:16], "big")
+    _check_size(*size)
+    parts = [view[: len(_PNG)], header]
+    for kind, chunk in chunks:
+        if kind == b"IHDR":
             raise broken()
-        if number == 0 and len(chunk) != _PNG_FRAME_BYTES + 13:
-            raise broken()
-        if number == 0:
-            size = int.from_bytes(chunk[8:12], "big"), int.from_bytes(chunk[12:16], "big")
-            _check_size(*size)
-        if number == 0 or kind in _PNG_PARTS:
+        if kind in _PNG_PARTS:
             parts.append(chunk)
     # As RGBA, as it was stored, and what becomes of it.
     return PictureFile(*size, 12, tuple(parts))

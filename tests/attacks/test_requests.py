@@ -81,7 +81,7 @@ HOSTILE: list[tuple[tuple[str, str], dict[str, Any], int, str]] = [
         ("POST", SUMS),
         {"data": b" " * (MAX_JSON_BYTES + 1)},
         413,
-        "a JSON body for this model at most",
+        "for this model at most 4194304",
     ),
     (POST, {"data": right(id="x" * MIB)}, 400, "at most 256"),
     (POST, {"data": b'{"inputs":' + b"[" * 60_000}, 400, "nested too deeply"),

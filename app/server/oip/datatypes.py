@@ -72,21 +72,12 @@ def from_binary(where: str, dtype: str, shape: tuple[int, ...], raw: memoryview)
             f"{where}: expected {expected} bytes for {DATATYPES[dtype]} {list(shape)}, "
             f"got {len(raw)}"
         )
-    array: Array = np.frombuffer(raw, numpy_dtype(dtype)) if expected else _empty(dtype)
-    if dtype == "bool" and (np.frombuffer(raw, np.uint8) > 1).any():
+    array: Array = np.ndarray(shape, numpy_dtype(dtype), raw)
+    if dtype == "bool" and (array.view(np.uint8) > 1).any():
         raise InputError(f"{where}: a BOOL is the byte 0 or 1")
-    if not _is_aligned(array, dtype):
-        array = array.copy()
-    return array.reshape(shape)
-
-
-def _empty(dtype: str) -> Array:
-    return np.empty(0, numpy_dtype(dtype))
-
-
-def _is_aligned(array: Array, dtype: str) -> bool:
-    """A kernel reads whole elements; numpy itself holds bfloat16 for a record of bytes."""
-    return array.ctypes.data % packed_bytes(dtype, 1) == 0
+    # A kernel reads whole elements; numpy itself holds bfloat16 for a record of bytes.
+    is_aligned = array.ctypes.data % packed_bytes(dtype, 1) == 0
+    return array if is_aligned else array.copy()
 
 
 def to_binary(array: Array) -> memoryview:
@@ -96,7 +87,9 @@ def to_binary(array: Array) -> memoryview:
         A view that keeps the array alive; of strings, and of arrays with gaps, a copy.
     """
     if dtype_name(array) == "string":
-        return memoryview(_to_strings(array))
+        items = array.reshape(-1).tolist()
+        raws = [item if isinstance(item, bytes) else str(item).encode() for item in items]
+        return memoryview(b"".join(_LENGTH.pack(len(raw)) + raw for raw in raws))
     flat = np.ascontiguousarray(array).reshape(-1)
     if flat.dtype.byteorder == ">":
         flat = flat.astype(flat.dtype.newbyteorder("<"))
@@ -134,22 +127,10 @@ def _from_strings(where: str, shape: tuple[int, ...], raw: memoryview) -> Array:
         place = start + _LENGTH.unpack_from(raw, place)[0]
         if place > len(raw):
             raise InputError(f"{where}: element {len(items)} is longer than the bytes that came")
-        items.append(_text(where, raw[start:place]))
+        try:
+            items.append(str(raw[start:place], "utf-8"))
+        except UnicodeDecodeError as error:
+            raise InputError(f"{where}: the model's strings are UTF-8, an element isn't") from error
     if place != len(raw):
         raise InputError(f"{where}: {len(raw) - place} bytes follow the last of {count} elements")
     return string_array(items, shape)
-
-
-def _text(where: str, raw: memoryview) -> str:
-    try:
-        return str(raw, "utf-8")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{where}: the model's strings are UTF-8, an element isn't") from error
-
-
-def _to_strings(array: Array) -> bytes:
-    pieces: list[bytes] = []
-    for item in array.reshape(-1).tolist():
-        raw = item if isinstance(item, bytes) else str(item).encode()
-        pieces += (_LENGTH.pack(len(raw)), raw)
-    return b"".join(pieces)

@@ -11,7 +11,6 @@ from app.serving.models import IndexEntry
 from app.serving.statistics import Span, Statistics
 from app.tensors import TensorSpec
 
-PLATFORM: Final = "onnx_onnxv1"
 READY: Final = "READY"
 """The state of a model version that answers."""
 
@@ -36,7 +35,7 @@ def model_metadata(
     return {
         "name": model_id,
         "versions": list(versions),
-        "platform": PLATFORM,
+        "platform": "onnx_onnxv1",
         "properties": bundle_parameter(bundle_id),
         "inputs": [_tensor(spec) for spec in card.inputs],
         "outputs": [_tensor(spec) for spec in card.outputs],

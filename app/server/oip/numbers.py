@@ -20,13 +20,12 @@ from app.limits import MAX_TENSOR_ELEMENTS
 from app.server.oip.datatypes import check_string_count, string_array
 from app.tensors import BFLOAT16, Array, dtype_name, numpy_dtype, widened
 
+_FLOATS: Final = ("bfloat16", "float16", "float32", "float64")
+
 _ALLOWED: Final[Mapping[str, frozenset[type]]] = {
     "bool": frozenset({bool}),
     "string": frozenset({str}),
-    "bfloat16": frozenset({int, float}),
-    "float16": frozenset({int, float}),
-    "float32": frozenset({int, float}),
-    "float64": frozenset({int, float}),
+    **dict.fromkeys(_FLOATS, frozenset({int, float})),
 }
 """Python types of JSON items by element type; whole numbers for those not named."""
 
@@ -37,7 +36,7 @@ WIDEST: Final[Mapping[str, int]] = {
         for bits in (8, 16, 32, 64)
         for sign, least in (("", -(1 << bits - 1)), ("u", (1 << bits) - 1))
     },
-    **dict.fromkeys(("bfloat16", "float16", "float32", "float64"), len("-1.7976931348623157e+308")),
+    **dict.fromkeys(_FLOATS, len("-1.7976931348623157e+308")),
 }
 """Characters of the longest JSON item by element type; strings have no bound."""
 
@@ -58,8 +57,15 @@ def read_data(fields: Fields, dtype: str, shape: tuple[int, ...]) -> Array:
     """
     flat = _flatten(fields, fields.array("data", most=MAX_TENSOR_ELEMENTS), shape)
     if dtype == "string":
+        check_string_count(f"{fields.where}.data", len(flat))
         _check_types(fields, dtype, flat)
-        return _strings(fields, flat, shape)
+        items = [str(item) for item in flat]
+        try:
+            for item in items:
+                item.encode()
+        except UnicodeEncodeError as error:
+            raise FieldError(f"{fields.where}.data: a string holds half a character") from error
+        return string_array(items, shape)
     array: Array = np.empty(len(flat), numpy_dtype(dtype))
     for start in range(0, len(flat), _PIECE):
         piece = flat[start : start + _PIECE]
@@ -74,7 +80,7 @@ def _converted(fields: Fields, dtype: str, items: Sequence[object]) -> Array:
             array = _bfloat16(items) if dtype == "bfloat16" else np.array(items, numpy_dtype(dtype))
         except (OverflowError, ValueError) as error:
             raise FieldError(f"{fields.where}.data: a number is beyond {dtype}") from error
-    if not _is_finite(array):
+    if not np.isfinite(widened(array)).all():
         raise FieldError(f"{fields.where}.data: a number is beyond {dtype}")
     return array
 
@@ -99,27 +105,29 @@ def to_json(name: str, array: Array) -> list[object]:
     """
     flat = array.reshape(-1)
     if dtype_name(flat) == "string":
-        return [_text(name, item) for item in flat.tolist()]
+        try:
+            return [str(item, "utf-8") if isinstance(item, bytes) else str(item) for item in flat]
+        except UnicodeDecodeError as error:
+            raise InputError(
+                f"output {name!r} holds bytes that aren't UTF-8; ask for it with binary_data"
+            ) from error
     flat = widened(flat)
     items: list[object] = flat.tolist()
-    if flat.dtype.kind != "f" or np.isfinite(flat).all():
+    is_finite = np.isfinite(flat)
+    if is_finite.all():
         return items
-    return [item if finite else None for item, finite in zip(items, np.isfinite(flat), strict=True)]
+    return [item if finite else None for item, finite in zip(items, is_finite, strict=True)]
 
 
 def _flatten(fields: Fields, data: Sequence[object], shape: tuple[int, ...]) -> Sequence[object]:
     level = data
     if level and isinstance(level[0], list):
-        for axis, size in enumerate(shape[:-1]):
-            lists = [item for item in level if isinstance(item, list)]
-            if len(lists) != len(level) or len(level) != prod(shape[: axis + 1]):
+        for axis, size in enumerate(shape[1:], 1):
+            lists = [item for item in level if isinstance(item, list) and len(item) == size]
+            if len(lists) != len(level):
                 raise FieldError(
-                    f"{fields.where}.data: nested otherwise than the shape {list(shape)} says, "
-                    f"at dimension {axis} of size {size}"
-                )
-            if any(len(item) != shape[axis + 1] for item in lists):
-                raise FieldError(
-                    f"{fields.where}.data: dimension {axis + 1} must have {shape[axis + 1]} items"
+                    f"{fields.where}.data: nested otherwise than the shape {list(shape)} says: "
+                    f"expected arrays of {size} at dimension {axis}"
                 )
             level = list(chain.from_iterable(lists))
     if len(level) != prod(shape):
@@ -137,22 +145,6 @@ def _check_types(fields: Fields, dtype: str, flat: Sequence[object]) -> None:
         raise fields.wrong("data", f"only {dtype} values", example)
 
 
-def _strings(fields: Fields, flat: Sequence[object], shape: tuple[int, ...]) -> Array:
-    check_string_count(f"{fields.where}.data", len(flat))
-    items = [str(item) for item in flat]
-    try:
-        for item in items:
-            item.encode()
-    except UnicodeEncodeError as error:
-        raise FieldError(f"{fields.where}.data: a string holds half a character") from error
-    return string_array(items, shape)
-
-
-def _is_finite(array: Array) -> bool:
-    array = widened(array)
-    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
-
-
 def _bfloat16(numbers: Sequence[object]) -> Array:
     """Rounds to the nearest bfloat16, ties to even: the upper half of a float32."""
     bits = np.array(numbers, np.float32).view(np.uint32)
@@ -160,14 +152,3 @@ def _bfloat16(numbers: Sequence[object]) -> Array:
     infinite = ~np.isfinite(bits.view(np.float32))
     upper = np.where(infinite, bits, rounded) >> np.uint32(16)
     return upper.astype(np.uint16).view(BFLOAT16)
-
-
-def _text(name: str, item: object) -> str:
-    if not isinstance(item, bytes):
-        return str(item)
-    try:
-        return item.decode()
-    except UnicodeDecodeError as error:
-        raise InputError(
-            f"output {name!r} holds bytes that aren't UTF-8; ask for it with binary_data"
-        ) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Final
@@ -11,10 +10,10 @@ from app.card import ModelCard
 from app.errors import InputError, PayloadTooLargeError
 from app.fields import FieldError, Fields, parse_json
 from app.limits import MAX_ID_CHARACTERS, MAX_TENSOR_ELEMENTS
-from app.server.oip.bounds import check_json, json_bytes
+from app.server.oip.bounds import check_json
 from app.server.oip.datatypes import DATATYPES, from_binary
 from app.server.oip.numbers import read_data
-from app.tensors import MAX_RANK, Array, TensorSpec, packed_bytes
+from app.tensors import MAX_RANK, Array, packed_bytes
 
 _MAX_TENSORS: Final = 256
 _MAX_PARAMETER: Final = (1 << 63) - 1
@@ -34,6 +33,11 @@ class WantedOutput:
     name: str
     binary: bool = False
     classes: int = 0
+
+    @property
+    def is_listed(self) -> bool:
+        """Whether the JSON holds the tensor's own items."""
+        return not self.binary and not self.classes
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +60,9 @@ class InferRequest:
 
 
 def read_header_bytes(text: str | None, body_bytes: int) -> int | None:
-    """Reads the header `Inference-Header-Content-Length`.
+    """Reads the header `Inference-Header-Content-Length`: the size of the JSON at a body's start.
 
-    Args:
-        text: its value, or None without it.
-        body_bytes: size of the whole body.
-
-    Returns:
-        The size of the JSON at the body's start; None when it is all of the body.
+    None, the header or what is given, says that all of the body is JSON.
 
     Raises:
         InputError: it isn't a size within the body.
@@ -81,7 +80,7 @@ def decode_request(raw: bytes, card: ModelCard, header_bytes: int | None = None)
     """Decodes an inference request.
 
     Args:
-        raw: the body, bounded by the caller.
+        raw: the body; the caller has bounded its size, and by `json_bytes` that of its JSON.
         card: what the model expects.
         header_bytes: where the JSON ends and the tensors begin; None for JSON alone, 0 for one
             tensor alone.
@@ -89,14 +88,9 @@ def decode_request(raw: bytes, card: ModelCard, header_bytes: int | None = None)
     Raises:
         InputError: with the place in the body, what was expected and what came.
     """
-    text = raw if header_bytes is None else raw[:header_bytes]
-    if len(text) > (most_bytes := json_bytes(card)):
-        raise PayloadTooLargeError(
-            f"the JSON has {len(text)} bytes, a JSON body for this model at most {most_bytes}; "
-            "send the tensors as binary data"
-        )
     if header_bytes == 0:
         return _read_raw(memoryview(raw), card)
+    text = raw[:header_bytes]
     check_json(text, card)
     try:
         fields = Fields(parse_json(text), "request")
@@ -117,10 +111,11 @@ class _Reading:
     def read(self, fields: Fields) -> InferRequest:
         request_id = fields.text("id", longest=MAX_ID_CHARACTERS) if fields.has("id") else None
         hints = _parameters(fields)
-        all_binary = _flag(hints, "binary_data_output", "request")
-        priority = _count(hints, "priority") or 0
+        all_binary = hints.has("binary_data_output") and hints.flag("binary_data_output")
+        priority = _count(hints, "priority")
         timeout_us = _count(hints, "timeout") or None
-        _refuse_sequences(hints)
+        if hints.has("sequence_id"):  # one of several related requests alone would be wrong
+            raise FieldError("request.parameters.sequence_id: models here keep no state")
         tensors = fields.each("inputs", self._input, most=_MAX_TENSORS)
         inputs = dict(tensors)
         if len(inputs) != len(tensors):
@@ -145,11 +140,10 @@ class _Reading:
 
     def _output(self, fields: Fields, all_binary: bool) -> WantedOutput:
         hints = _parameters(fields)
-        binary = _flag(hints, "binary_data", fields.where, otherwise=all_binary)
+        binary = hints.flag("binary_data") if hints.has("binary_data") else all_binary
         classes = 0
-        if "classification" in hints:
-            counts = Fields(hints, f"{fields.where}.parameters")
-            classes = counts.integer("classification", least=1, most=MAX_TENSOR_ELEMENTS)
+        if hints.has("classification"):
+            classes = hints.integer("classification", least=1, most=MAX_TENSOR_ELEMENTS)
         return WantedOutput(fields.choice("name", self._outputs), binary, classes)
 
     def _input(self, fields: Fields) -> tuple[str, Array]:
@@ -164,8 +158,8 @@ class _Reading:
         hints = _parameters(fields)
         shape = _read_shape(fields)
         spec.check_shape(shape)
-        if "binary_data_size" in hints:
-            raw = self._take(Fields(hints, f"{fields.where}.parameters"))
+        if hints.has("binary_data_size"):
+            raw = self._take(hints)
             return name, from_binary(f"{fields.where}, binary data", spec.dtype, shape, raw)
         return name, read_data(fields, spec.dtype, shape)
 
@@ -180,38 +174,21 @@ class _Reading:
         return raw
 
 
-def _parameters(fields: Fields) -> dict[str, object]:
+def _parameters(fields: Fields) -> Fields:
     """Takes the parameters of a request, an input or an output; unknown ones are hints."""
-    if not fields.has("parameters"):
-        return {}
-    inner = fields.inner("parameters")
-    found = {name: inner.take(name) for name in inner.names()}
-    for name, value in found.items():
+    where = f"{fields.where}.parameters"
+    given = Fields(fields.take("parameters") if fields.has("parameters") else {}, where)
+    hints = {name: given.take(name) for name in given.names()}
+    for name, value in hints.items():
         if name.startswith("shared_memory"):
-            raise FieldError(
-                f"{inner.where}.{name[:40]!r}: an enclave doesn't accept shared memory"
-            )
+            raise FieldError(f"{where}.{name[:40]!r}: an enclave doesn't accept shared memory")
         if not isinstance(value, str | int | float):
-            raise inner.wrong(repr(name[:40]), "a string, a number or a truth value", value)
-    return found
+            raise given.wrong(repr(name[:40]), "a string, a number or a truth value", value)
+    return Fields(hints, where)
 
 
-def _flag(hints: dict[str, object], name: str, where: str, *, otherwise: bool = False) -> bool:
-    if name not in hints:
-        return otherwise
-    return Fields(hints, f"{where}.parameters").flag(name)
-
-
-def _count(hints: dict[str, object], name: str) -> int | None:
-    if name not in hints:
-        return None
-    return Fields(hints, "request.parameters").integer(name, least=0, most=_MAX_PARAMETER)
-
-
-def _refuse_sequences(hints: Mapping[str, object]) -> None:
-    """To run one of several related requests alone would give a wrong answer."""
-    if "sequence_id" in hints:
-        raise FieldError("request.parameters.sequence_id: models here keep no state")
+def _count(hints: Fields, name: str) -> int:
+    return hints.integer(name, least=0, most=_MAX_PARAMETER) if hints.has(name) else 0
 
 
 def _read_shape(fields: Fields) -> tuple[int, ...]:
@@ -238,13 +215,6 @@ def _read_raw(raw: memoryview, card: ModelCard) -> InferRequest:
             f"a body without JSON is for models with one input, this one has {len(card.inputs)}"
         )
     spec = card.inputs[0]
-    shape = _raw_shape(spec, len(raw))
-    array = from_binary(_RAW_INPUT, spec.dtype, tuple(shape), raw)
-    outputs = tuple(WantedOutput(each.name, binary=True) for each in card.outputs)
-    return InferRequest(None, {spec.name: array}, outputs)
-
-
-def _raw_shape(spec: TensorSpec, size_bytes: int) -> list[int]:
     item_bytes = packed_bytes(spec.dtype, 1) if spec.dtype in DATATYPES else 0
     free = [place for place, size in enumerate(spec.shape or ()) if isinstance(size, str)]
     if spec.shape is None or len(free) > 1 or not item_bytes:
@@ -254,7 +224,9 @@ def _raw_shape(spec: TensorSpec, size_bytes: int) -> list[int]:
         )
     shape = [size if isinstance(size, int) else 1 for size in spec.shape]
     one_bytes = prod(shape) * item_bytes
-    if free and one_bytes and size_bytes % one_bytes == 0:
-        shape[free[0]] = size_bytes // one_bytes
+    if free and one_bytes and len(raw) % one_bytes == 0:
+        shape[free[0]] = len(raw) // one_bytes
     _check_elements(_RAW_INPUT, shape)
-    return shape
+    array = from_binary(_RAW_INPUT, spec.dtype, tuple(shape), raw)
+    outputs = tuple(WantedOutput(each.name, binary=True) for each in card.outputs)
+    return InferRequest(None, {spec.name: array}, outputs)

@@ -10,21 +10,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from math import prod
 
 from app.card import ModelCard
 from app.errors import InputError
 from app.limits import ANSWER_STEP_BYTES, MAX_JSON_BYTES
-from app.server.oip.bounds import check_elements, elements
+from app.server.oip.bounds import check_elements
 from app.server.oip.classification import best_classes
 from app.server.oip.datatypes import LENGTH_BYTES, datatype_of, to_binary
 from app.server.oip.describe import bundle_parameter
 from app.server.oip.numbers import WIDEST, json_text
 from app.server.oip.request import InferRequest, WantedOutput
 from app.tensors import Array, dtype_name
-
-_SIZE_DIGITS: Final = 10
-"""Of a tensor's size in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,13 +30,12 @@ class InferAnswer:
 
     Attributes:
         header: the JSON.
-        tensors: what follows it, in the order of the outputs; views of the outputs' memory.
-        has_binary: whether some output was asked for as bytes, be they none.
+        tensors: what follows it: the outputs that were asked for as bytes, in their order; views of
+            their memory.
     """
 
     header: bytes
     tensors: tuple[memoryview, ...]
-    has_binary: bool
 
 
 def check_answer(card: ModelCard, request: InferRequest) -> None:
@@ -54,9 +50,14 @@ def check_answer(card: ModelCard, request: InferRequest) -> None:
         for dimension, size in zip(spec.shape or (), request.inputs[spec.name].shape, strict=False)
         if isinstance(dimension, str)
     }
-    specs = {spec.name: spec for spec in card.outputs}
-    written = [wanted for wanted in request.outputs if not wanted.binary and not wanted.classes]
-    check_elements(sum(elements(specs[wanted.name], sizes) or 0 for wanted in written))
+    shapes = {spec.name: spec.shape or (0,) for spec in card.outputs}
+    listed = [shapes[wanted.name] for wanted in request.outputs if wanted.is_listed]
+    check_elements(
+        sum(
+            prod(sizes.get(size, 0) if isinstance(size, str) else size for size in shape)
+            for shape in listed
+        )
+    )
 
 
 def encode_response(
@@ -68,15 +69,9 @@ def encode_response(
     *,
     bundle_id: str = "",
 ) -> InferAnswer:
-    """Encodes the outputs that the client asked for.
+    """Encodes the outputs that the client asked for; they don't change until the answer has left.
 
-    Args:
-        model_id: what answered.
-        version: of it.
-        card: its labels and outputs.
-        request: what was asked.
-        outputs: the model's, by name; not changed until the answer has left.
-        bundle_id: of the bundle that the model was loaded from; empty for none.
+    An empty `bundle_id` isn't told.
 
     Raises:
         InputError: an output can't be had in the form that was asked for.
@@ -86,53 +81,35 @@ def encode_response(
         answer["id"] = request.id
     if bundle_id:
         answer["parameters"] = bundle_parameter(bundle_id)
-    written = [wanted for wanted in request.outputs if not wanted.binary and not wanted.classes]
-    check_elements(sum(outputs[wanted.name].size for wanted in written))
+    check_elements(sum(outputs[wanted.name].size for wanted in request.outputs if wanted.is_listed))
     encoded = [_encode(card, wanted, outputs[wanted.name]) for wanted in request.outputs]
-    header = (
-        _dumps(answer)[:-1] + b',"outputs":[' + b",".join(output.text for output in encoded) + b"]}"
-    )
-    tensors = tuple(output.tensor for output in encoded if output.tensor is not None)
-    longest = len(header) + sum(output.missing_bytes for output in encoded)
-    most_bytes = sum(output.most_bytes for output in encoded)
-    varying_bytes = sum(output.most_bytes for output in encoded if output.varies)
-    # Where the JSON ends stands in a header, in as many digits whatever the tensors hold.
-    least_bytes = padded_bytes(longest + most_bytes) - most_bytes
-    while len(str(least_bytes)) < len(str(least_bytes + varying_bytes)):
-        least_bytes = 10 ** (len(str(least_bytes + varying_bytes)) - 1)
-    header_bytes = least_bytes + most_bytes - sum(map(len, tensors))
-    return InferAnswer(header.ljust(header_bytes), tensors, bool(tensors))
+    texts = b",".join(text for text, _, _ in encoded)
+    header = compact_json(answer)[:-1] + b',"outputs":[' + texts + b"]}"
+    tensors = tuple(tensor for _, tensor, _ in encoded if tensor is not None)
+    tensors_bytes = sum(map(len, tensors))
+    longest = len(header) + tensors_bytes + sum(missing_bytes for _, _, missing_bytes in encoded)
+    return InferAnswer(header.ljust(padded_bytes(longest) - tensors_bytes), tensors)
 
 
 def padded_bytes(longest: int) -> int:
-    """Gives to how many bytes a text answer is padded.
-
-    Args:
-        longest: most bytes that it could have.
-    """
+    """Gives to how many bytes a text answer is padded that could have at most so many."""
     return -(-longest // ANSWER_STEP_BYTES) * ANSWER_STEP_BYTES
 
 
-@dataclass(frozen=True, slots=True)
-class _Output:
-    """One output in an answer.
-
-    Attributes:
-        text: its JSON.
-        missing_bytes: by how much that is shorter than it could be.
-        tensor: its bytes, if those were asked for.
-        most_bytes: how many those could be.
-        varies: whether they may be fewer.
-    """
-
-    text: bytes
-    missing_bytes: int
-    tensor: memoryview | None = None
-    most_bytes: int = 0
-    varies: bool = False
+def padded_line(text: bytes, longest: int = 0) -> bytes:
+    """Pads JSON without tensors and ends its line; `longest` bytes are the most it could have."""
+    return text.ljust(padded_bytes(max(len(text), longest) + 1) - 1) + b"\n"
 
 
-def _encode(card: ModelCard, wanted: WantedOutput, array: Array) -> _Output:
+def compact_json(value: object) -> bytes:
+    """Gives a value as JSON in ASCII, without blanks."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _encode(
+    card: ModelCard, wanted: WantedOutput, array: Array
+) -> tuple[bytes, memoryview | None, int]:
+    """Gives an output's JSON; its bytes, if asked for; how much longer both could be together."""
     widest = WIDEST.get(dtype_name(array))
     if wanted.classes:
         array, widest = best_classes(card, wanted.name, array, wanted.classes)
@@ -143,27 +120,18 @@ def _encode(card: ModelCard, wanted: WantedOutput, array: Array) -> _Output:
     }
     if wanted.binary:
         tensor = to_binary(array)
-        size = str(len(tensor))
-        text = _dumps(entry | {"parameters": {"binary_data_size": len(tensor)}})
-        varies = wanted.classes > 0
-        most_bytes = array.size * (LENGTH_BYTES + (widest or 0)) if varies else len(tensor)
-        return _Output(text, _SIZE_DIGITS - len(size), tensor, most_bytes, varies)
-    if widest is None:
-        _check_strings(wanted.name, array)
+        size = most_size = len(tensor)
+        if wanted.classes and widest is not None:
+            most_size = array.size * (LENGTH_BYTES + widest)
+        missing_bytes = most_size - size + len(str(most_size)) - len(str(size))
+        text = compact_json(entry | {"parameters": {"binary_data_size": size}})
+        return text, tensor, missing_bytes
+    # A model's own strings may have any length.
+    if widest is None and (size := sum(map(len, array.reshape(-1).tolist()))) > MAX_JSON_BYTES:
+        raise InputError(
+            f"output {wanted.name!r} holds {size} bytes of text, as JSON at most {MAX_JSON_BYTES} "
+            "are to be had; ask for it with 'binary_data'"
+        )
     data = json_text(wanted.name, array)
     missing_bytes = array.size * (widest + 1) - len(data) if widest else 0
-    return _Output(_dumps(entry)[:-1] + b',"data":[' + data + b"]}", missing_bytes)
-
-
-def _check_strings(name: str, array: Array) -> None:
-    """A model's own strings may have any length."""
-    size = sum(map(len, array.reshape(-1).tolist()))
-    if size > MAX_JSON_BYTES:
-        raise InputError(
-            f"output {name!r} holds {size} bytes of text, as JSON at most {MAX_JSON_BYTES} are to "
-            "be had; ask for it with 'binary_data'"
-        )
-
-
-def _dumps(value: object) -> bytes:
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    return compact_json(entry)[:-1] + b',"data":[' + data + b"]}", None, missing_bytes

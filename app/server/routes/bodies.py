@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from flask import request
@@ -14,6 +15,8 @@ from werkzeug.http import parse_options_header
 
 from app.errors import BusyError, CancelledError, InputError, PayloadTooLargeError
 from app.limits import DECODING_WAIT_S, MAX_DECODED_BYTES, MIB, SMALL_BYTES
+from app.serving.accounts import Accounts
+from app.serving.pool import Pool
 
 _LOOK_S: Final = 0.05
 """How often a request that waits for room looks whether its client still does."""
@@ -22,154 +25,113 @@ _MAX_PARTS: Final = 8
 _MAX_PART_HEAD_BYTES: Final = 4096
 
 
+@dataclass(slots=True, eq=False)
 class Share:
-    """What one request has of the room."""
+    """What one request has of the room: so much of whose part."""
 
-    def __init__(self, room: DecodedRoom, tenant: str, size_bytes: int) -> None:
-        self._room = room
-        self.tenant = tenant
-        self.size_bytes = size_bytes
-
-    def shrink(self, size_bytes: int) -> None:
-        """Gives back what is beyond `size_bytes`."""
-        self._room.give_back(self, max(0, self.size_bytes - size_bytes))
+    client: str
+    size_bytes: int
 
 
 class DecodedRoom:
-    """Memory for what requests are decoded into and answers are written in, shared by tenants.
+    """Memory for what requests are decoded into and answers are written in, shared by clients.
 
     A request's share is as large as its decoding may become, so the largest are decoded one after
-    another, and small ones beside them. Whoever waits is let in by how little its tenant was given
-    since it came. A tenant with several requests has at most half of the room.
+    another, and small ones beside them. Whoever waits is let in by its client's standing. A client
+    that holds nothing gets whatever is there; one that does, no more than is left for others.
 
     A request never waits while it has a share, so none waits for another that waits.
 
     Args:
+        accounts: whose request goes next.
         capacity_bytes: whatever needs more gets all of it.
         wait_s: how long a request waits.
-        clock: monotonic, in seconds.
     """
 
     def __init__(
         self,
+        accounts: Accounts,
         capacity_bytes: int = MAX_DECODED_BYTES,
         wait_s: float = DECODING_WAIT_S,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._accounts = accounts
         self._capacity_bytes = capacity_bytes
         self._wait_s = wait_s
-        self._clock = clock
         self._changed = threading.Condition()
         self._waiting: list[Share] = []  # in the order of their arrival
-        self._held_bytes: dict[str, int] = {}  # by tenant
-        self._given_bytes: dict[str, int] = {}  # by tenant, since it has something here
+        self._held = Pool(capacity_bytes)
 
     @contextmanager
     def hold(
-        self, tenant: str, size_bytes: int, gone: Callable[[], bool] = lambda: False
+        self, client: str, size_bytes: int, gone: Callable[[], bool] = lambda: False
     ) -> Iterator[Share]:
         """Has a share while the block runs; waits for it first. Small ones are there at once.
 
-        Args:
-            tenant: whose request it is.
-            size_bytes: most that its decoding takes.
-            gone: whether nobody waits for the answer any more.
-
         Raises:
-            CancelledError: nobody waits.
+            CancelledError: nobody waits for the answer any more, which `gone` says.
             BusyError: others' requests took too long.
         """
         is_small = size_bytes <= SMALL_BYTES
-        share = Share(self, tenant, 0 if is_small else min(size_bytes, self._capacity_bytes))
+        share = Share(client, 0 if is_small else min(size_bytes, self._capacity_bytes))
         if not is_small:
             self._wait(share, gone)
         try:
             yield share
         finally:
-            self.give_back(share, share.size_bytes)
+            self.shrink(share, 0)
 
-    def give_back(self, share: Share, size_bytes: int) -> None:
-        """Takes a part of a share away."""
-        if not size_bytes:
-            return
+    def shrink(self, share: Share, size_bytes: int) -> None:
+        """Gives back what is beyond `size_bytes`."""
         with self._changed:
-            share.size_bytes -= size_bytes
-            self._held_bytes[share.tenant] -= size_bytes
-            self._forget(share.tenant)
+            surplus_bytes = max(0, share.size_bytes - size_bytes)
+            share.size_bytes -= surplus_bytes
+            self._held.give_back(share.client, surplus_bytes)
             self._changed.notify_all()
 
     def _wait(self, share: Share, gone: Callable[[], bool]) -> None:
-        tenant = share.tenant
-        end = self._clock() + self._wait_s
+        end = time.monotonic() + self._wait_s
         with self._changed:
-            if tenant not in self._held_bytes:
-                # It comes level with whoever has had least, what is still held left out.
-                spent = (
-                    given - self._held_bytes[other] for other, given in self._given_bytes.items()
-                )
-                self._given_bytes[tenant] = min(spent, default=0)
-                self._held_bytes[tenant] = 0
             self._waiting.append(share)
             try:
                 while self._next() is not share:
                     self._changed.wait(_LOOK_S)
                     if gone():
                         raise CancelledError(0)
-                    if self._clock() >= end:
+                    if time.monotonic() >= end:
                         raise BusyError("other requests are being decoded; try again")
-                self._held_bytes[tenant] += share.size_bytes
-                self._given_bytes[tenant] += share.size_bytes
+                self._held.add(share.client, share.size_bytes)
             finally:
                 self._waiting.remove(share)
-                self._forget(tenant)
                 self._changed.notify_all()
 
     def _next(self) -> Share | None:
-        """Gives who is let in now, if there is room."""
-        half = self._capacity_bytes // 2
+        """Gives who is let in now; a large one that is first keeps smaller ones from passing it."""
         able = [
             share
             for share in self._waiting
-            if (held := self._held_bytes[share.tenant]) == 0 or held + share.size_bytes <= half
+            if not self._held.holds(share.client)
+            or self._held.has_room(share.client, share.size_bytes)
         ]
         if not able:
             return None
-        first = min(
-            able,
-            key=lambda share: (self._given_bytes[share.tenant], self._held_bytes[share.tenant]),
-        )
-        used = sum(self._held_bytes.values())
-        return first if used + first.size_bytes <= self._capacity_bytes else None
-
-    def _forget(self, tenant: str) -> None:
-        if not self._held_bytes[tenant] and all(share.tenant != tenant for share in self._waiting):
-            del self._held_bytes[tenant], self._given_bytes[tenant]
+        first = min(able, key=lambda share: self._accounts.standing(share.client))
+        return first if self._held.used + first.size_bytes <= self._capacity_bytes else None
 
 
 def read_body(most_bytes: int, what: str) -> bytes:
     """Gives the request's body; nothing is copied where the transport has it in memory.
 
-    Args:
-        most_bytes: the bound, checked before anything is read.
-        what: names the kind of body in the message.
-
     Raises:
-        PayloadTooLargeError: the declared size is beyond it.
+        PayloadTooLargeError: the declared size is beyond the bound of `what`; nothing was read.
     """
     size = request.content_length or 0
     if size > most_bytes:
         raise PayloadTooLargeError(f"the body has {size} bytes, {what} at most {most_bytes}")
-    body: bytes = request.environ["wsgi.input"].read(size)
-    return body
+    return bytes(request.environ["wsgi.input"].read(size))  # not a copy of what is bytes
 
 
 def form_file(body: bytes, boundary: str, field: str) -> memoryview:
-    """Finds a file in a multipart/form-data body, RFC 7578, without a copy of it.
-
-    Args:
-        body: whole.
-        boundary: from the content type.
-        field: the name of the form's field.
+    """Finds the file of a field in a multipart/form-data body, RFC 7578, without a copy of it.
 
     Raises:
         InputError: it isn't there, or the body isn't such a form.

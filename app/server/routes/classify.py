@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import time
-from collections.abc import Callable
 from typing import Any, Final
 
 import numpy as np
@@ -18,10 +16,10 @@ from app.runner import PartitionTiming
 from app.runtime import Runtime
 from app.server.oip.classification import best, longest_label
 from app.server.oip.describe import bundle_parameter
-from app.server.oip.response import padded_bytes
+from app.server.oip.response import compact_json, padded_line
 from app.server.routes.bodies import DecodedRoom, form_file, read_body
 from app.server.routes.rights import client, needs
-from app.server.routes.timing import SERVER_TIMING, Moments, is_gone, queued_ns, server_timing
+from app.server.routes.timing import SERVER_TIMING, is_gone, queued_ns, server_timing
 from app.serving.catalogue import Catalogue
 from app.tensors import Array
 
@@ -42,11 +40,16 @@ def add_routes(
         model = catalogue.find(name)
         top_k = _top_k()
         tenant, gone = client(), is_gone()
+
+        def check() -> None:
+            if gone():
+                raise CancelledError(0)
+
         arrived = time.perf_counter_ns()
         picture = _picture(model.card)
         with room.hold(tenant, picture.decoding_bytes, gone):
             started = time.perf_counter_ns()
-            tensor = picture.tensor(lambda: _check_here(gone))
+            tensor = picture.tensor(check)
         decoded = time.perf_counter_ns()
         result = model.infer(
             {model.card.inputs[0].name: tensor},
@@ -74,8 +77,13 @@ def add_routes(
             "runtime": runtime.value,
         }
         response = Response(_padded(answer, model.card), content_type="application/json")
-        moments = Moments(arrived, started, decoded, finished, time.perf_counter_ns())
-        response.headers[SERVER_TIMING] = server_timing(moments, result)
+        encoded = time.perf_counter_ns()
+        response.headers[SERVER_TIMING] = server_timing(
+            result,
+            total_ns=encoded - arrived,
+            decode_ns=decoded - started,
+            encode_ns=encoded - finished,
+        )
         return response
 
 
@@ -103,11 +111,10 @@ def _padded(answer: dict[str, Any], card: ModelCard) -> bytes:
     """Gives an answer's JSON, as long as it could be for any picture: its length tells no label."""
     labels = answer["labels"]
     longest = max(
-        longest_label(card.labels), str(_WIDEST_NUMBER), key=lambda text: len(_dumps(text))
+        longest_label(card.labels), str(_WIDEST_NUMBER), key=lambda text: len(compact_json(text))
     )
     widest = _widened(answer | {"labels": [label | {"label": longest} for label in labels]})
-    text = _dumps(answer)
-    return text.ljust(padded_bytes(max(len(text), len(_dumps(widest))) + 1) - 1) + b"\n"
+    return padded_line(compact_json(answer), len(compact_json(widest)))
 
 
 def _widened(value: object) -> object:
@@ -117,15 +124,6 @@ def _widened(value: object) -> object:
     if isinstance(value, list):
         return [_widened(item) for item in value]
     return value if isinstance(value, str) else _WIDEST_NUMBER
-
-
-def _dumps(value: object) -> bytes:
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
-
-
-def _check_here(gone: Callable[[], bool]) -> None:
-    if gone():
-        raise CancelledError(0)
 
 
 def _top_k() -> int:
@@ -140,19 +138,16 @@ def _picture(card: ModelCard) -> Picture:
         raise InputError("this model takes tensors, not pictures; use the infer route")
     if request.headers.get("Content-Encoding", "identity") != "identity":
         raise UnsupportedMediaError("send the picture itself; PNG and JPEG are compressed already")
-    return open_picture(_picture_bytes(), card.preprocessing)
-
-
-def _picture_bytes() -> bytes | memoryview:
-    if request.mimetype == "multipart/form-data":
-        body = read_body(MAX_BODY_BYTES, "a form")
-        return form_file(body, request.mimetype_params.get("boundary", ""), "image")
-    if request.mimetype not in _PICTURES:
+    is_form = request.mimetype == "multipart/form-data"
+    if not is_form and request.mimetype not in _PICTURES:
         raise UnsupportedMediaError(
             f"expected image/png, image/jpeg or multipart/form-data with a field 'image', "
             f"got {request.mimetype[:80]!r}"
         )
-    return read_body(MAX_BODY_BYTES, "a picture")
+    body = read_body(MAX_BODY_BYTES, "a picture")
+    boundary = request.mimetype_params.get("boundary", "")
+    file = form_file(body, boundary, "image") if is_form else body
+    return open_picture(file, card.preprocessing)
 
 
 def _timing(timing: PartitionTiming) -> dict[str, object]:

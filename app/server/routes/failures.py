@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Final
 
@@ -28,23 +29,20 @@ from app.errors import (
 from app.server import logs
 from app.server.framing import error_body
 from app.server.logs import Event
-from app.server.oip.response import padded_bytes
+from app.server.oip.response import padded_line
 
-_STATUSES: Final[tuple[tuple[type[ApplianceError], int], ...]] = (
-    (PayloadTooLargeError, 413),
-    (UnsupportedMediaError, 415),
-    (InputError, 400),
-    (NotFoundError, 404),
-    (ForbiddenError, 403),
-    (AuthenticationError, 401),
-    (BusyError, 503),
-    (KeyUnavailableError, 503),
-    (BundleReadError, 503),
-    (BundleRefusedError, 503),
-    (MemoryBudgetError, 413),
-    (DeadlineError, 504),
-    (CancelledError, 503),
-)
+_STATUSES: Final[Mapping[int, tuple[type[ApplianceError], ...]]] = {
+    413: (PayloadTooLargeError, MemoryBudgetError),
+    415: (UnsupportedMediaError,),
+    400: (InputError,),
+    404: (NotFoundError,),
+    403: (ForbiddenError,),
+    401: (AuthenticationError,),
+    504: (DeadlineError,),
+    503: (BusyError, KeyUnavailableError, BundleReadError, BundleRefusedError, CancelledError),
+}
+"""The first that fits counts: kinds of others come before them."""
+
 _ROUTES: Final = {404: "there is no such route", 405: "the route doesn't take this method"}
 
 
@@ -57,13 +55,12 @@ def add_handlers(application: Flask) -> None:
 
 def error_response(status: int, message: str) -> Response:
     """Gives an answer that says what was wrong, padded as what quotes a request differs in size."""
-    body = error_body(message)
-    padded = body[:-1].ljust(padded_bytes(len(body)) - 1) + body[-1:]
-    return Response(padded, status, content_type="application/json")
+    body = padded_line(error_body(message).rstrip())
+    return Response(body, status, content_type="application/json")
 
 
 def _error(error: Exception) -> Response:
-    status = next((code for kind, code in _STATUSES if isinstance(error, kind)), 500)
+    status = next((code for code, kinds in _STATUSES.items() if isinstance(error, kinds)), 500)
     text = error.client_text if isinstance(error, ApplianceError) else "internal error"
     if status == 500 or isinstance(error, BundleReadError | KeyUnavailableError):
         logs.write(logging.ERROR, Event.REQUEST_FAILED, error=error)

@@ -12,19 +12,21 @@ from flask import Flask, Response, request
 from app.card import ModelCard
 from app.errors import PayloadTooLargeError
 from app.limits import JSON_EXPANSION, MAX_BODY_BYTES, MAX_JSON_BYTES, MAX_JSON_ELEMENTS
-from app.server.oip.bounds import inflated_json_bytes, json_bytes
+from app.server.oip.bounds import json_bytes
 from app.server.oip.compression import inflate
 from app.server.oip.request import InferRequest, decode_request, read_header_bytes
 from app.server.oip.response import InferAnswer, check_answer, encode_response
 from app.server.routes.bodies import DecodedRoom, read_body
 from app.server.routes.rights import admission, client, needs
-from app.server.routes.timing import SERVER_TIMING, Moments, is_gone, queued_ns, server_timing
+from app.server.routes.timing import SERVER_TIMING, is_gone, queued_ns, server_timing
 from app.serving.catalogue import Catalogue
-from app.serving.models import ServedModel
 from app.tensors import Array, dtype_name
 
 HEADER_BYTES = "Inference-Header-Content-Length"
 """Where the JSON of a body ends and raw tensors begin."""
+
+_HEADER_DIGITS: Final = 10
+"""Of that number in every answer: how many it needs may tell how long the tensors are."""
 
 _ITEM_BYTES: Final = 4
 """Most bytes of a tensor for each byte of its JSON: a digit and a comma become eight."""
@@ -45,45 +47,46 @@ def add_routes(application: Flask, catalogue: Catalogue, room: DecodedRoom) -> N
     @application.post("/v2/models/<name>/versions/<version>/infer")
     @needs("infer")
     def infer(name: str, version: str | None = None) -> Response:
-        return _infer(catalogue.find(name, version), room)
-
-
-def _infer(model: ServedModel, room: DecodedRoom) -> Response:
-    tenant, gone = client(), is_gone()
-    arrived = time.perf_counter_ns()
-    body = _Body(model.card)
-    with room.hold(tenant, body.decoding_bytes, gone) as share:
-        started = time.perf_counter_ns()
-        asked = body.decode()
-        share.shrink(body.decoded_bytes)
-        check_answer(model.card, asked)
-        decoded = time.perf_counter_ns()
-        model.recorder.read_input(decoded - started)
-        result = model.infer(
-            asked.inputs,
-            tenant=tenant,
-            timeout_us=asked.timeout_us,
-            priority=asked.priority,
-            gone=gone,
-            queued_ns=queued_ns() + started - arrived,
+        model = catalogue.find(name, version)
+        tenant, gone = client(), is_gone()
+        arrived = time.perf_counter_ns()
+        body = _Body(model.card)
+        with room.hold(tenant, body.decoding_bytes, gone) as share:
+            started = time.perf_counter_ns()
+            asked = body.decode()
+            room.shrink(share, body.decoded_bytes)
+            check_answer(model.card, asked)
+            decoded = time.perf_counter_ns()
+            model.recorder.read_input(decoded - started)
+            result = model.infer(
+                asked.inputs,
+                tenant=tenant,
+                timeout_us=asked.timeout_us,
+                priority=asked.priority,
+                gone=gone,
+                queued_ns=queued_ns() + started - arrived,
+            )
+            computed = time.perf_counter_ns()
+            asked = replace(asked, inputs={})  # no tensor outlives the share that it was counted in
+        with room.hold(tenant, _written_bytes(asked, result.outputs), gone):
+            answer = encode_response(
+                model.model_id,
+                model.version,
+                model.card,
+                asked,
+                result.outputs,
+                bundle_id=model.bundle_id,
+            )
+        response = _response(answer)
+        encoded = time.perf_counter_ns()
+        model.recorder.wrote_output(encoded - computed)
+        response.headers[SERVER_TIMING] = server_timing(
+            result,
+            total_ns=encoded - arrived,
+            decode_ns=decoded - started,
+            encode_ns=encoded - computed,
         )
-        computed = time.perf_counter_ns()
-        asked = replace(asked, inputs={})  # no tensor outlives the share that it was counted in
-    with room.hold(tenant, _written_bytes(asked, result.outputs), gone):
-        answer = encode_response(
-            model.model_id,
-            model.version,
-            model.card,
-            asked,
-            result.outputs,
-            bundle_id=model.bundle_id,
-        )
-    response = _response(answer)
-    encoded = time.perf_counter_ns()
-    model.recorder.wrote_output(encoded - computed)
-    moments = Moments(arrived, started, decoded, computed, encoded)
-    response.headers[SERVER_TIMING] = server_timing(moments, result)
-    return response
+        return response
 
 
 class _Body:
@@ -101,25 +104,24 @@ class _Body:
     def __init__(self, card: ModelCard) -> None:
         self._card = card
         self._header = request.headers.get(HEADER_BYTES)
-        self._encoding = request.headers.get("Content-Encoding", "identity")
-        is_json = self._header is None
-        most_bytes = json_bytes(card) if is_json else MAX_BODY_BYTES
-        self._raw = read_body(most_bytes, "a JSON body for this model" if is_json else "a body")
-        is_plain = self._encoding.strip().lower() == "identity"
-        most_json_bytes = len(self._raw) if is_plain else inflated_json_bytes(len(self._raw))
-        if is_json:
-            most_bytes = min(most_bytes, most_json_bytes)
-        self._most_bytes = len(self._raw) if is_plain else most_bytes
+        self._encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+        self._raw = read_body(MAX_BODY_BYTES, "a body")
+        is_json, is_plain = self._header is None, self._encoding == "identity"
+        most_json_bytes = json_bytes(card, None if is_plain else len(self._raw))
+        self._most_bytes = most_json_bytes if is_json else MAX_BODY_BYTES
+        if is_plain:
+            self._most_bytes = len(self._raw)
         head_bytes = read_header_bytes(self._header, self._most_bytes)
-        if (head_bytes or 0) > most_json_bytes:
+        json_size = self._most_bytes if head_bytes is None else head_bytes
+        if json_size > most_json_bytes:
+            place = "" if is_plain else f" in a compressed body of {len(self._raw)}"
             raise PayloadTooLargeError(
-                f"{head_bytes} bytes of JSON in a compressed body of {len(self._raw)}; send them "
-                "as they are"
+                f"the JSON has {json_size} bytes, for this model at most {most_json_bytes}{place}; "
+                "send the tensors as binary data"
             )
         inflated_bytes = 0 if is_plain else self._most_bytes
         tensors_bytes = (_ITEM_BYTES if is_json else 1) * self._most_bytes
         self.decoded_bytes = inflated_bytes + tensors_bytes
-        json_size = self._most_bytes if head_bytes is None else head_bytes
         self.decoding_bytes = self.decoded_bytes + JSON_EXPANSION * json_size
 
     def decode(self) -> InferRequest:
@@ -133,15 +135,13 @@ class _Body:
 
 def _written_bytes(asked: InferRequest, outputs: Mapping[str, Array]) -> int:
     """Gives most bytes of memory that writing the answer's JSON takes."""
-    ranked = [outputs[wanted.name] for wanted in asked.outputs if wanted.classes]
-    written = [
-        outputs[wanted.name] for wanted in asked.outputs if not wanted.binary and not wanted.classes
-    ]
-    items = min(MAX_JSON_ELEMENTS, sum(array.size for array in (*written, *ranked)))
-    has_strings = any(dtype_name(array) == "string" for array in written)
+    ranked_items = sum(outputs[wanted.name].size for wanted in asked.outputs if wanted.classes)
+    listed = [outputs[wanted.name] for wanted in asked.outputs if wanted.is_listed]
+    items = min(MAX_JSON_ELEMENTS, ranked_items + sum(array.size for array in listed))
+    has_strings = any(dtype_name(array) == "string" for array in listed)
     return (
         _WRITTEN_BYTES * items
-        + _RANKED_BYTES * sum(array.size for array in ranked)
+        + _RANKED_BYTES * ranked_items
         + (_TEXT_COPIES * MAX_JSON_BYTES if has_strings else 0)
     )
 
@@ -150,8 +150,8 @@ def _response(answer: InferAnswer) -> Response:
     """Sends JSON and tensors as they lie in memory."""
     chunks: list[bytes | memoryview] = [answer.header, *answer.tensors]
     response = Response(chunks)  # type: ignore[arg-type] # views are sent as bytes
-    response.content_type = "application/octet-stream" if answer.has_binary else "application/json"
+    response.content_type = "application/octet-stream" if answer.tensors else "application/json"
     response.content_length = sum(map(len, chunks))
-    if answer.has_binary:
-        response.headers[HEADER_BYTES] = str(len(answer.header))
+    if answer.tensors:
+        response.headers[HEADER_BYTES] = f"{len(answer.header):0{_HEADER_DIGITS}}"
     return response

@@ -26,6 +26,7 @@ from app.server.oip.describe import (
 from app.server.routes.failures import error_response
 from app.server.routes.rights import admission, may_use, needs
 from app.serving.catalogue import Catalogue
+from app.serving.statistics import Statistics
 
 _MODEL: Final = "/v2/models/<name>"
 _VERSION: Final = f"{_MODEL}/versions/<version>"
@@ -54,14 +55,11 @@ _NOT_IMPLEMENTED: Final = 501
 
 def add_routes(application: Flask, catalogue: Catalogue, audit: Audit) -> None:
     """Adds the routes that only tell. Those about health are open."""
-    _add_server_routes(application, catalogue, audit)
     _add_model_routes(application, catalogue)
-    for number, (path, reason) in enumerate(_REFUSED.items()):
+    for path, reason in _REFUSED.items():
         view = partial(_refuse, reason)
-        application.add_url_rule(path, f"refused-{number}", view, methods=["GET", "POST"])
+        application.add_url_rule(path, f"refused-{path}", view, methods=["GET", "POST"])
 
-
-def _add_server_routes(application: Flask, catalogue: Catalogue, audit: Audit) -> None:
     @application.get("/v2")
     @needs("metadata")
     def server_metadata() -> Response:
@@ -81,15 +79,10 @@ def _add_server_routes(application: Flask, catalogue: Catalogue, audit: Audit) -
     @needs("metrics")
     def metrics() -> Response:
         """In Prometheus' text format; of models those that the tenant may know of."""
-        known = admission()
         transport = request.environ.get(TRANSPORT)
         figures = Figures(
             audit,
-            [
-                counters
-                for counters in catalogue.statistics(None, None)
-                if may_use(known, counters.name)
-            ],
+            _statistics(catalogue),
             catalogue.budget_bytes,
             catalogue.used_bytes,
             None if transport is None else transport(),
@@ -120,7 +113,10 @@ def _add_model_routes(application: Flask, catalogue: Catalogue) -> None:
     @needs("metadata")
     def metadata(name: str, version: str | None = None) -> Response:
         model = catalogue.find(name, version)
-        versions = [str(model.version)] if version else _versions(catalogue, name)
+        can_be_asked = [
+            each for each in catalogue.models() if each.model_id == name and each.is_available
+        ]
+        versions = [str(each.version) for each in ([model] if version else can_be_asked)]
         return jsonify(model_metadata(model.model_id, versions, model.card, model.bundle_id))
 
     @application.get(f"{_MODEL}/ready")
@@ -143,14 +139,8 @@ def _add_model_routes(application: Flask, catalogue: Catalogue) -> None:
     @application.get(f"{_VERSION}/stats")
     @needs("metrics")
     def statistics(name: str | None = None, version: str | None = None) -> Response:
-        known = admission()
-        return jsonify(
-            model_stats=[
-                model_statistics(counters)
-                for counters in catalogue.statistics(name, version)
-                if may_use(known, counters.name)
-            ]
-        )
+        counted = _statistics(catalogue, name, version)
+        return jsonify(model_stats=[model_statistics(counters) for counters in counted])
 
     @application.get(f"/v2/models/{_ALL_STATISTICS}")
     def all_statistics() -> Response:
@@ -161,12 +151,15 @@ def _add_model_routes(application: Flask, catalogue: Catalogue) -> None:
         return statistics()
 
 
-def _versions(catalogue: Catalogue, name: str) -> list[str]:
-    """The versions that can be asked by number."""
+def _statistics(
+    catalogue: Catalogue, name: str | None = None, version: str | None = None
+) -> list[Statistics]:
+    """Gives those of models that the tenant may know of."""
+    known = admission()
     return [
-        str(model.version)
-        for model in catalogue.models()
-        if model.model_id == name and model.is_available
+        counters
+        for counters in catalogue.statistics(name, version)
+        if may_use(known, counters.name)
     ]
 
 

@@ -49,13 +49,7 @@ _HEADERS: Final = {
 
 
 def add_routes(application: Flask, runtime: Runtime, fingerprint: Callable[[], str | None]) -> None:
-    """Adds the page and its files.
-
-    Args:
-        application: gets the routes.
-        runtime: said on the page, loudly where it protects nothing.
-        fingerprint: of the certificate in use; None where none is known.
-    """
+    """Adds the page and its files. The page says loudly when the runtime protects nothing."""
 
     @application.get("/")
     def page() -> Response:

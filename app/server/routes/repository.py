@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from flask import Flask, Response, jsonify
 
 from app.errors import InputError
 from app.fields import FieldError, Fields, parse_json
-from app.limits import MAX_JSON_BYTES
+from app.limits import KIB
 from app.server.oip.describe import READY, repository_entry
 from app.server.routes.bodies import read_body
 from app.server.routes.rights import admission, may_use, needs
 from app.serving.catalogue import Catalogue
 
+T = TypeVar("T")
+
 _MODEL: Final = "/v2/repository/models/<name>"
-_MAX_BYTES: Final = min(64 * 1024, MAX_JSON_BYTES)
+_MAX_BYTES: Final = 64 * KIB
 """A request without tensors."""
 
 
@@ -25,7 +28,7 @@ def add_routes(application: Flask, catalogue: Catalogue) -> None:
     @application.post("/v2/repository/index")
     @needs("metadata")
     def index() -> Response:
-        only_ready = _read_index()
+        only_ready = _read(lambda fields: fields.has("ready") and fields.flag("ready"))
         known = admission()
         return jsonify(
             [
@@ -38,58 +41,41 @@ def add_routes(application: Flask, catalogue: Catalogue) -> None:
     @application.post(f"{_MODEL}/load")
     @needs("manage")
     def load(name: str) -> Response:
-        _read_change(())
+        _read(_check_change)
         catalogue.load(name)
         return jsonify({})
 
     @application.post(f"{_MODEL}/unload")
     @needs("manage")
     def unload(name: str) -> Response:
-        _read_change(("unload_dependents",))  # there are none
+        _read(lambda fields: _check_change(fields, "unload_dependents"))  # there are none
         catalogue.unload(name)
         return jsonify({})
 
 
-def _read_index() -> bool:
-    """Says whether only models that are ready are asked for."""
-    fields = _fields()
+def _read(take: Callable[[Fields], T]) -> T:
+    """Reads the request's body; an empty one stands for an empty object."""
+    raw = read_body(_MAX_BYTES, "a request to the repository")
     try:
-        only_ready = fields.flag("ready") if fields.has("ready") else False
+        fields = Fields(parse_json(raw) if raw else {}, "request")
+        value = take(fields)
         fields.done()
     except FieldError as error:
         raise InputError(str(error)) from error
-    return only_ready
+    return value
 
 
-def _read_change(allowed: tuple[str, ...]) -> None:
-    """Checks the body of a load or unload request."""
-    fields = _fields()
-    try:
-        if fields.has("parameters"):
-            parameters = fields.inner("parameters")
-            _refuse_contents(parameters)
-            for name in allowed:
-                if parameters.has(name):
-                    parameters.flag(name)
-            parameters.done()
-        fields.done()
-    except FieldError as error:
-        raise InputError(str(error)) from error
-
-
-def _refuse_contents(parameters: Fields) -> None:
+def _check_change(fields: Fields, *flags: str) -> None:
+    """Takes the parameters of a load or unload request, of which only `flags` are allowed."""
+    if not fields.has("parameters"):
+        return
+    parameters = fields.inner("parameters")
     for name in parameters.names():
         if name == "config" or name.startswith("file:"):
             raise FieldError(
                 f"{parameters.where}.{name[:40]}: a model is served as its owner has signed it; "
                 "it can't be changed by a request"
             )
-
-
-def _fields() -> Fields:
-    """An empty body stands for an empty object."""
-    raw = read_body(_MAX_BYTES, "a request to the repository")
-    try:
-        return Fields(parse_json(raw) if raw else {}, "request")
-    except FieldError as error:
-        raise InputError(str(error)) from error
+        if name in flags:
+            parameters.flag(name)
+    parameters.done()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 from flask import request
@@ -14,48 +13,32 @@ from app.server.wsgi import CLIENT_GONE, QUEUED_NS
 SERVER_TIMING: Final = "Server-Timing"
 """W3C's header: names and milliseconds."""
 
-_NS_PER_MS: Final = 1e6
 _MOST_MS: Final = 9_999_999.9999
 """Nearly three hours. Every duration has as many digits, so that the header is always as long."""
 
 
-@dataclass(frozen=True, slots=True)
-class Moments:
-    """When a request came how far, on one monotonic clock in nanoseconds.
-
-    Attributes:
-        arrived: a worker had its body.
-        started: there was room to decode it.
-        decoded: its tensors were read.
-        computed: its outputs were there.
-        encoded: its answer was ready to be sent.
-    """
-
-    arrived: int
-    started: int
-    decoded: int
-    computed: int
-    encoded: int
-
-
-def server_timing(moments: Moments, result: RunResult) -> str:
+def server_timing(result: RunResult, *, total_ns: int, decode_ns: int, encode_ns: int) -> str:
     """Gives the header's value.
 
     "wait" is the part of loading weights that the request noticed, "load" all of it: work of
     several threads, most of it hidden behind "run". What "total" has beyond the others is the
     time that the request waited for its turn.
+
+    Args:
+        result: of the model.
+        total_ns: from when a worker had the body until the answer was ready to be sent.
+        decode_ns: from when there was room for the tensors until they were read.
+        encode_ns: from when the outputs were there until the answer was ready.
     """
     phases = {
-        "total": moments.encoded - moments.arrived,
-        "decode": moments.decoded - moments.started,
+        "total": total_ns,
+        "decode": decode_ns,
         "wait": sum(each.wait_ns for each in result.timings),
         "run": sum(each.run_ns for each in result.timings),
-        "encode": moments.encoded - moments.computed,
+        "encode": encode_ns,
         "load": sum(each.load_ns for each in result.timings),
     }
-    return ", ".join(
-        f"{name};dur={min(ns / _NS_PER_MS, _MOST_MS):012.4f}" for name, ns in phases.items()
-    )
+    return ", ".join(f"{name};dur={min(ns / 1e6, _MOST_MS):012.4f}" for name, ns in phases.items())
 
 
 def is_gone() -> Callable[[], bool]:

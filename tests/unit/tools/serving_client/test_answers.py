@@ -39,7 +39,7 @@ def test_what_is_sent_is_what_comes_back(array: Array, binary: bool) -> None:
     assert (request.id, request.priority) == ("7", 2)
     assert request.inputs["t"].tobytes() == array.tobytes() or array.dtype == object
     sent = encode_response("m", 1, card, request, request.inputs)
-    headers = {HEADER: str(len(sent.header))} if sent.has_binary else {}
+    headers = {HEADER: str(len(sent.header))} if sent.tensors else {}
     answer = read_infer(Reply(headers, b"".join([sent.header, *sent.tensors])))
     assert (answer.model, answer.version, answer.request_id) == ("m", "1", "7")
     expected = array

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from app.errors import InputError, PayloadTooLargeError
-from app.limits import MAX_JSON_BYTES, MAX_STRING_ELEMENTS, MAX_TENSOR_ELEMENTS
+from app.limits import MAX_STRING_ELEMENTS, MAX_TENSOR_ELEMENTS
 from app.server.oip.request import WantedOutput, decode_request, read_header_bytes
 from app.tensors import BFLOAT16
 from tests.fakes import TENSOR_CARD
@@ -50,7 +50,7 @@ def test_right_request() -> None:
         ({"data": [1, 2, 3, 1e39]}, "beyond float32"),
         ({"data": [1, 2, 3, 10**400]}, "beyond float32"),
         ({"data": [[1, 2], [3, 4]]}, "nested otherwise"),
-        ({"data": [[1, 2, 3, 4, 5]]}, "dimension 1 must have 4 items"),
+        ({"data": [[1, 2, 3, 4, 5]]}, "expected arrays of 4 at dimension 1"),
         ({"data": [[1, 2, 3, 4], 5]}, "nested otherwise"),
         ({"data": [[[1], [2], [3], [4]]]}, "only float32 values"),
         ({"extra": 1}, r"request\.inputs\[0\]: unknown field\(s\) 'extra'"),
@@ -225,12 +225,6 @@ def test_tensors_are_cut_in_the_order_of_the_inputs() -> None:
     found = decode_request(raw, TENSOR_CARD, len(head)).inputs
     assert found["count"].tolist() == [7]
     assert found["x"].tolist() == [[0, 1, 2, 3]]
-
-
-def test_json_before_binary_data_is_bounded() -> None:
-    raw = b" " * (MAX_JSON_BYTES + 1)
-    with pytest.raises(PayloadTooLargeError, match="a JSON body for this model at most"):
-        decode_request(raw, TENSOR_CARD, len(raw))
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def test_only_the_outputs_that_are_wanted() -> None:
     assert parsed["model_version"] == "2"
     assert "id" not in parsed
     assert [each["name"] for each in parsed["outputs"]] == ["z"]
-    assert not answer.has_binary
+    assert not answer.tensors
 
 
 def test_binary_outputs_are_the_memory_of_the_arrays() -> None:
@@ -64,7 +64,7 @@ def test_binary_outputs_are_the_memory_of_the_arrays() -> None:
 def test_binary_and_json_in_one_answer() -> None:
     outputs: dict[str, Array] = {"y": np.ones(1, np.int8), "z": np.zeros(2, bool)}
     answer = encode(outputs, WantedOutput("y"), WantedOutput("z", binary=True))
-    assert answer.has_binary
+    assert answer.tensors
     assert [tensor.tobytes() for tensor in answer.tensors] == [b"\0\0"]
     assert [each.keys() - {"name", "datatype", "shape"} for each in described(answer)] == [
         {"data"},
@@ -86,7 +86,7 @@ def test_any_layout_is_sent_in_row_major_order(array: Array) -> None:
     answer = encode({"y": array}, WantedOutput("y", binary=True))
     back = np.frombuffer(answer.tensors[0].tobytes(), "<i4").reshape(array.shape)
     np.testing.assert_array_equal(back, array)
-    assert answer.has_binary
+    assert answer.tensors
 
 
 def test_strings() -> None:

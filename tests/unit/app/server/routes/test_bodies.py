@@ -16,6 +16,7 @@ from app.limits import (
     MIB,
 )
 from app.server.routes.bodies import DecodedRoom, form_file
+from app.serving.accounts import Accounts
 
 WATCHDOG_S = 20
 
@@ -78,7 +79,7 @@ def waiting(room: DecodedRoom) -> Iterator[Waiting]:
 
 
 def test_large_requests_wait_for_room_and_small_ones_do_not() -> None:
-    room = DecodedRoom(9 * MIB)
+    room = DecodedRoom(Accounts(), 9 * MIB)
     with waiting(room) as requests:
         for name in ("a", "b", "c"):
             requests.ask(name, 4 * MIB)
@@ -92,19 +93,21 @@ def test_large_requests_wait_for_room_and_small_ones_do_not() -> None:
 
 
 def test_what_is_decoded_is_smaller_than_decoding() -> None:
-    room = DecodedRoom(9 * MIB)
+    room = DecodedRoom(Accounts(), 9 * MIB)
     with waiting(room) as requests, room.hold("a", 8 * MIB) as share:
         requests.ask("b", 5 * MIB)
         requests.until()
-        share.shrink(4 * MIB)
+        room.shrink(share, 4 * MIB)
         requests.until("b")
-        share.shrink(6 * MIB)
+        room.shrink(share, 6 * MIB)
         assert share.size_bytes == 4 * MIB, "it doesn't grow"
 
 
 def test_a_tenant_that_asks_for_much_lets_others_go_first() -> None:
     """Attack: one tenant keeps the whole room wanted; what others ask for goes before it."""
-    with waiting(DecodedRoom(10 * MIB)) as requests:
+    accounts = Accounts()
+    accounts.charge("a", 1)
+    with waiting(DecodedRoom(accounts, 10 * MIB)) as requests:
         for name in ("a1", "a2", "a3"):
             requests.ask(name, 9 * MIB)
         for name in ("b1", "c1"):
@@ -120,19 +123,39 @@ def test_a_tenant_that_asks_for_much_lets_others_go_first() -> None:
         requests.until("a1", "b1", "c1", "a2", "a3")
 
 
-def test_many_requests_of_a_tenant_have_half_of_the_room() -> None:
-    with waiting(DecodedRoom(12 * MIB)) as requests:
+def test_many_requests_of_a_tenant_have_no_more_than_they_leave() -> None:
+    with waiting(DecodedRoom(Accounts(), 12 * MIB)) as requests:
         for name in ("a1", "a2", "a3"):
             requests.ask(name, 3 * MIB)
         requests.until("a1", "a2")
         requests.ask("b1", 5 * MIB)
         requests.until("a1", "a2", "b1")
         requests.end("a1")
-        requests.until("a1", "a2", "b1", "a3")
+        requests.ask("c1", 1 * MIB)
+        requests.ask("c2", 4 * MIB)
+        requests.until("a1", "a2", "b1", "c1", "c2")
+        requests.end("b1")
+        requests.end("c2")
+        requests.until("a1", "a2", "b1", "c1", "c2", "a3")
+
+
+def test_small_requests_do_not_pass_a_large_one_for_ever() -> None:
+    """Attack: two clients take turns, so that there is never room for a third one's large one."""
+    with waiting(DecodedRoom(Accounts(), 12 * MIB)) as requests:
+        requests.ask("a1", 4 * MIB)
+        requests.ask("b1", 4 * MIB)
+        requests.ask("c1", 12 * MIB)
+        requests.end("a1")
+        requests.ask("a2", 4 * MIB)
+        requests.until("a1", "b1")
+        requests.end("b1")
+        requests.until("a1", "b1", "c1")
+        requests.end("c1")
+        requests.until("a1", "b1", "c1", "a2")
 
 
 def test_room_is_given_back_after_an_error() -> None:
-    room = DecodedRoom(3 * MIB)
+    room = DecodedRoom(Accounts(), 3 * MIB)
     for _ in range(3):
         # More than there is gets all there is.
         with pytest.raises(ZeroDivisionError), room.hold("a", 100 * MIB):
@@ -140,7 +163,7 @@ def test_room_is_given_back_after_an_error() -> None:
 
 
 def test_who_leaves_or_waits_too_long_is_given_up() -> None:
-    room = DecodedRoom(4 * MIB, wait_s=0)
+    room = DecodedRoom(Accounts(), 4 * MIB, wait_s=0)
     with room.hold("a", 4 * MIB):
         with pytest.raises(CancelledError), room.hold("b", 4 * MIB, lambda: True):
             raise AssertionError("nobody waits for this")
@@ -157,10 +180,10 @@ def test_the_largest_requests_have_room() -> None:
 
 
 def test_no_room_is_lost_however_requests_end() -> None:
-    room = DecodedRoom(8 * MIB)
+    room = DecodedRoom(Accounts(), 8 * MIB)
     with ExitStack() as held:
         for name in ("a", "b"):
-            held.enter_context(room.hold(name, 3 * MIB)).shrink(0)
+            room.shrink(held.enter_context(room.hold(name, 3 * MIB)), 0)
         with room.hold("c", 8 * MIB):
             pass
 
