@@ -74,6 +74,10 @@ class Head:
     fetch_site: bytes | None = None
     content_type: bytes | None = b"application/json"
 
+    @property
+    def path(self) -> bytes:
+        return self.target.partition(b"?")[0]
+
 
 def head(token: str | None, target: str = "/v2/models/digits/infer", method: str = "POST") -> Head:
     authorization = None if token is None else f"Bearer {token}".encode()

@@ -58,8 +58,8 @@ class Head(Protocol):
         ...
 
     @property
-    def target(self) -> bytes:
-        """The path, with the query."""
+    def path(self) -> bytes:
+        """What is asked for, without the query."""
         ...
 
     @property
@@ -214,7 +214,7 @@ class Gate:
         Returns:
             A `Pass`, to be released when the request has ended, or why there is none.
         """
-        path = head.target.partition(b"?")[0]
+        path = head.path
         if path in OPEN_PATHS:
             return Pass(None)
         if self._has_policy and head.method == b"GET" and path in PAGE_PATHS:

@@ -21,7 +21,16 @@ from typing import Final
 from app.access.admission import Gate, Pass, Refusal
 from app.limits import KIB, MAX_REFUSALS
 from app.server.counters import TransportCounters
-from app.server.framing import CONTINUE, PLAIN_HTTP, FramingError, Head, error_answer, scan
+from app.server.framing import (
+    CONTINUE,
+    PLAIN_HTTP,
+    FramingError,
+    Head,
+    error_answer,
+    error_body,
+    json_answer,
+    scan,
+)
 from app.server.request import Request, address_client, client_of
 from app.server.tls.channel import Channel, ChannelState, TlsError
 from app.server.transport import STEP_BYTES, TransportLimits
@@ -34,6 +43,12 @@ _JOIN_BYTES: Final = 16 * KIB
 """Answers up to one TLS record are joined, so that head and body share it."""
 
 _RETRY_AFTER_S: Final = 1
+
+HEALTH: Final = {
+    b"/v2/health/live": b'{"live":true}\n',
+    b"/v2/health/ready": b'{"ready":true}\n',
+}
+"""The protocol's answers about the server, open to everybody: it listens once it is ready."""
 
 
 class Phase(enum.Enum):
@@ -95,6 +110,7 @@ class Connection:
         self._skip_bytes = 0
         self._refusals = 0
         """In a row, without a request that was let in."""
+        self._asked_health = False
         self._address_client = address_client(address[0])
         self.client = self._address_client
         self.phase = Phase.HANDSHAKE
@@ -116,10 +132,10 @@ class Connection:
 
     @property
     def is_background(self) -> bool:
-        """Whether what comes next may wait: a handshake, a large body, what follows a refusal."""
+        """Whether what comes next may wait: a handshake, a large body, or of a stranger."""
         if self.phase is Phase.BODY and self._request is not None:
             return self._request.missing_bytes > STEP_BYTES
-        return self.phase is Phase.HANDSHAKE or self.was_refused
+        return self.phase is Phase.HANDSHAKE or self.was_refused or self._asked_health
 
     @property
     def was_refused(self) -> bool:
@@ -292,6 +308,9 @@ class Connection:
         if isinstance(entry, Pass) and head.body_bytes and not _takes_body(head, entry):
             entry.release()
             entry = Refusal(413, "this method and path take no body; send none")
+        if isinstance(entry, Pass) and head.path in HEALTH:
+            self._answer_health(head, now)
+            return
         if isinstance(entry, Refusal):
             self.client = self._address_client
             self._skip_bytes = head.body_bytes
@@ -302,12 +321,26 @@ class Connection:
             keep_open = head.keep_alive and small and self._refusals < MAX_REFUSALS
             self._turn_away(head, entry, keep_open, now)
             return
-        self._refusals = 0
+        self._refusals, self._asked_health = 0, False
         self.client = client_of(entry, self._address_client)
         self._request = Request(head, BytesIO(), self._address, entry, self.client)
         self._continue_due = head.expects_continue
         self._body_began = now
         self._enter(Phase.BODY, now + self._limits.body_timeout_s)
+
+    def _answer_health(self, head: Head, now: float) -> None:
+        """Answers here, not in a worker: it costs little, and probes never wait behind requests."""
+        self._asked_health = True
+        is_read = head.method in (b"GET", b"HEAD")
+        answer = json_answer(
+            200 if is_read else 405,
+            HEALTH[head.path] if is_read else error_body("health takes GET and HEAD"),
+            self._server_name,
+            keep_alive=head.keep_alive,
+            head_only=head.method == b"HEAD",
+            headers=() if is_read else (("Allow", "GET, HEAD"),),
+        )
+        self.answer([answer], head.keep_alive, now)
 
     def _skip(self) -> bool:
         """Throws the body of a refused request away as it comes; True once it is gone."""

@@ -84,6 +84,11 @@ class Head:
     fetch_site: bytes | None
     content_type: bytes | None
 
+    @property
+    def path(self) -> bytes:
+        """The target without its query."""
+        return self.target.partition(b"?")[0]
+
 
 def scan(
     data: bytes | bytearray,
@@ -127,17 +132,36 @@ def error_answer(
     head_only: bool = False,
     headers: Sequence[tuple[str, str]] = (),
 ) -> bytes:
-    """Gives a whole answer with an `error_body` as bytes.
+    """Gives a whole answer with an `error_body` as bytes; see `json_answer`."""
+    return json_answer(
+        status,
+        error_body(message),
+        server_name,
+        keep_alive=keep_alive,
+        head_only=head_only,
+        headers=headers,
+    )
+
+
+def json_answer(
+    status: int,
+    body: bytes,
+    server_name: str,
+    *,
+    keep_alive: bool = False,
+    head_only: bool = False,
+    headers: Sequence[tuple[str, str]] = (),
+) -> bytes:
+    """Gives a whole answer as bytes.
 
     Args:
         status: an HTTP status.
-        message: becomes the value of "error".
+        body: JSON.
         server_name: the value of the `Server:` header.
         keep_alive: False adds `Connection: close`.
         head_only: leaves the body out, as an answer to HEAD has to.
         headers: further names and values.
     """
-    body = error_body(message)
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         f"Server: {server_name}",

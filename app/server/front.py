@@ -7,8 +7,9 @@ never a worker.
 What a turn finds ready is looked at in the order of the clients' standing
 (`app.serving.accounts`), one request of a connection at a time, and is charged
 to them. Handshakes, large bodies and what follows a refused request are
-background work: one step at a time, and while others have requests a rest of
-three times its length after each, as it holds the interpreter's lock.
+background work, and so is what asks for health: one step at a time, and while
+others have requests a rest of up to three times its length after each, as it
+holds the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -40,8 +41,11 @@ SWEEP_S: Final = 0.25
 """How often deadlines are looked at, hence how exactly they are kept."""
 
 REST: Final = 3
-"""How much longer than a step of background work the rest after it is: a quarter of the loop's time
-is left for it. A handshake of Mbed TLS computes for 3 to 4 ms in one piece."""
+"""How much longer than a step of a stranger's work the rest after it is: a quarter of the loop's
+time is left for it. A handshake of Mbed TLS computes for 2 ms in one piece."""
+
+BODY_REST: Final = 1
+"""The same for a step of a body that was let in, which has paid for itself in standing."""
 
 REFUSED_REST_S: Final = 0.05
 """How long a connection isn't read after a refused request while others have requests. Refusing
@@ -250,11 +254,12 @@ class Front:
             return
         del self._background[peer]
         client, started = peer.connection.client, self._clock()
+        rest = BODY_REST if peer.connection.phase is Phase.BODY else REST
         others_wait = self._accounts.others_requests(client) > 0
         self._serve(peer, now, STEP_BYTES if others_wait else READ_BYTES)
         if others_wait:
             ended = self._clock()
-            self._rests_until = ended + REST * (ended - started)
+            self._rests_until = ended + rest * (ended - started)
 
     def _patience_s(self) -> float | None:
         """How long the selector may wait: for ever when there is no deadline to look after."""

@@ -40,8 +40,6 @@ _VERSION: Final = f"{_MODEL}/versions/{{model_version}}"
 def document(models: list[str]) -> dict[str, Any]:
     """Gives the document for a server with these models, each with version 1."""
     paths = {
-        "/v2/health/live": _operation("get", None, 500),
-        "/v2/health/ready": _operation("get", None, 503),
         "/v2": _operation("get", "MetadataServerResponse", 400),
     }
     for prefix in (_MODEL, _VERSION):

@@ -76,8 +76,8 @@ ATTACKS: Final = (
     _asks("smuggled headers", hostile.smuggled, "400", "411"),
     _asks("1 GB bodies", hostile.huge_bodies, "413"),
     _asks("bombs", hostile.bombs, "413"),
-    _asks("deep JSON", hostile.nested, "400"),
-    _asks("ids of 1 MB", hostile.long_ids, "400"),
+    _asks("deep JSON", hostile.nested, "400", "413"),
+    _asks("ids of 1 MB", hostile.long_ids, "400", "413"),
     _asks("odd numbers", hostile.odd_numbers, "200", "400"),
     _asks("overflowing shapes", hostile.overflowing_shapes, "400", "413"),
     Attack(

@@ -54,7 +54,7 @@ _NOT_IMPLEMENTED: Final = 501
 
 
 def add_routes(application: Flask, catalogue: Catalogue, audit: Audit) -> None:
-    """Adds the routes that only tell. Those about health are open."""
+    """Adds the routes that only tell."""
     _add_model_routes(application, catalogue)
     for path, reason in _REFUSED.items():
         view = partial(_refuse, reason)
@@ -66,14 +66,6 @@ def add_routes(application: Flask, catalogue: Catalogue, audit: Audit) -> None:
         return jsonify(
             name="cloister", version=__version__, extensions=EXTENSIONS, audit=audit.describe()
         )
-
-    @application.get("/v2/health/live")
-    def live() -> Response:
-        return jsonify(live=True)
-
-    @application.get("/v2/health/ready")
-    def ready() -> Response:
-        return jsonify(ready=True)
 
     @application.get("/metrics")
     @needs("metrics")

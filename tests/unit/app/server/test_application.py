@@ -43,8 +43,6 @@ def client() -> FlaskClient:
     ("path", "expected"),
     [
         ("/v2", {"name": "cloister", "extensions": list(EXTENSIONS)}),
-        ("/v2/health/live", {"live": True}),
-        ("/v2/health/ready", {"ready": True}),
         ("/v2/models/sums", {"name": "sums", "versions": ["1"]}),
         ("/v2/models/sums/versions/1", {"name": "sums", "versions": ["1"]}),
         ("/v2/models/sums/ready", {"name": "sums", "ready": True}),

@@ -7,9 +7,9 @@ import math
 
 import pytest
 
-from app.access.admission import Gate
+from app.access.admission import OPEN_PATHS, Gate
 from app.limits import MAX_REFUSALS
-from app.server.connection import Connection, Phase
+from app.server.connection import HEALTH, Connection, Phase
 from app.server.request import Request, address_client
 from app.server.transport import STEP_BYTES, TransportLimits
 from app.serving.pool import Pool
@@ -291,6 +291,30 @@ def test_strangers_and_methods_without_a_body_get_no_room_for_one(head: bytes) -
     assert bench.room.used == 0
     assert bench.connection.take_request() is None
     assert b" 413 " in bench.flush()
+
+
+@pytest.mark.parametrize("path", sorted(HEALTH))
+@pytest.mark.parametrize("query", [b"", b"?now"])
+def test_health_is_answered_without_a_worker_and_as_background_work(
+    path: bytes, query: bytes
+) -> None:
+    """Strangers may ask as often as they like, and a probe waits behind nobody's requests."""
+    assert HEALTH.keys() == OPEN_PATHS
+    bench = Bench(gate=Gate(None))
+    connection = bench.open()
+    target = (path + query).decode()
+    for method in ("GET", "HEAD", "GET"):
+        connection.receive(request_bytes(method, target), 0)
+        assert connection.take_request() is None
+        assert connection.is_background
+        head, _, body = bench.flush().partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 200 OK\r\n")
+        assert body == (HEALTH[path] if method == "GET" else b"")
+    assert not connection.was_refused
+    connection.receive(request_bytes("DELETE", target), 0)
+    answer = bench.flush()
+    assert error_of(answer)[0] == 405
+    assert b"\r\nAllow: GET, HEAD\r\n" in answer
 
 
 def test_a_connection_whose_requests_are_all_refused_is_closed() -> None:

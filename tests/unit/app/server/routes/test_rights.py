@@ -29,7 +29,6 @@ ROUTES = [
     ("POST", "/v2/repository/models/sums/load", "manage"),
     ("POST", "/v2/repository/models/sums/unload", "manage"),
 ]
-OPEN = ["/v2/health/live", "/v2/health/ready"]
 PAGE = ["/", "/page/style.css", "/page/script.js", "/page/icon.svg"]
 
 
@@ -71,8 +70,8 @@ def test_model_of_another_tenant_is_not_there(method: str, path: str, right: str
     assert (models.calls, models.changes) == ([], []), right
 
 
-@pytest.mark.parametrize("path", [*OPEN, *PAGE])
-def test_health_and_page_are_open(path: str) -> None:
+@pytest.mark.parametrize("path", PAGE)
+def test_the_page_is_open(path: str) -> None:
     assert served.client(served.models(), None).get(path).status_code == 200
 
 
@@ -83,7 +82,7 @@ def test_every_route_is_tried_here() -> None:
         for rule in served.application(served.models()).url_map.iter_rules()
         if not rule.endpoint.startswith("refused-")
     }
-    tried = [path for _, path, _ in ROUTES] + OPEN + PAGE
+    tried = [path for _, path, _ in ROUTES] + PAGE
     for path in tried:
         pattern = path.replace("sums", "<name>").replace("versions/1", "versions/<version>")
         rules.discard(pattern)
