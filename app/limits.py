@@ -168,7 +168,7 @@ answers that clients don't take."""
 HANDSHAKE_TIMEOUT_S: Final = 10.0
 """From accept to the finished handshake. Several round trips on a bad line take under 2 s. While
 there are requests, handshakes get a quarter of the time, so 200 clients that come at once, about
-7 ms of CPU each, need 5 to 6 s."""
+3 ms of CPU each, need 2 to 3 s."""
 
 HEAD_TIMEOUT_S: Final = 10.0
 """From a request's first byte to the end of its headers."""
