@@ -16,9 +16,9 @@ import logging
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
 from typing import Final, TextIO
 
 from flask import Flask, Response, g, request
@@ -78,20 +78,13 @@ def set_up(stream: TextIO) -> None:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     logging.captureWarnings(True)
-    threading.excepthook = lambda failed: write(
-        logging.ERROR, Event.THREAD_FAILED, error=failed.exc_value
-    )
-    sys.unraisablehook = lambda failed: write(
-        logging.ERROR, Event.THREAD_FAILED, error=failed.exc_value
-    )
-    sys.excepthook = _main_failed
+    threading.excepthook = _thread_failed
+    sys.unraisablehook = _thread_failed
+    sys.excepthook = lambda _, error, __: write(logging.CRITICAL, Event.THREAD_FAILED, error=error)
 
 
-def _main_failed(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    del kind, trace
-    write(logging.CRITICAL, Event.THREAD_FAILED, error=error)
+def _thread_failed(failed: threading.ExceptHookArgs | sys.UnraisableHookArgs) -> None:
+    write(logging.ERROR, Event.THREAD_FAILED, error=failed.exc_value)
 
 
 def write(
@@ -134,26 +127,25 @@ def write(
 
 
 def _describe(error: BaseException) -> dict[str, object]:
-    found: dict[str, object] = {"error": type(error).__name__, "place": _place(error)}
+    fields: dict[str, object] = {"error": type(error).__name__, "place": _place(error)}
     if isinstance(error, ExecutionError):
-        found |= {"partition": error.partition, "phase": error.phase}
+        fields |= {"partition": error.partition, "phase": error.phase}
         if error.phase == "load":  # no tensor of a request is there yet
-            found["problem"] = str(error)
+            fields["problem"] = str(error)
     elif isinstance(error, _OPERATORS):
-        found["problem"] = str(error)
+        fields["problem"] = str(error)
     elif isinstance(error, OSError) and error.strerror:
-        found["problem"] = error.strerror
-    return found
+        fields["problem"] = error.strerror
+    return fields
 
 
 def _place(error: BaseException) -> str | None:
     """Gives the file and line that raised."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if not frames:
         return None
-    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+    frame, line = frames[-1]
+    return f"{Path(frame.f_code.co_filename).name}:{line}"
 
 
 def add_request_log(

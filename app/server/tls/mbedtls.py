@@ -60,12 +60,16 @@ class MbedtlsEndpoint:
         identity: certificate and ECDSA key.
         client_ca_pem: certificates that client certificates must lead to, if those count.
 
+    Attributes:
+        context: the library's, for channels.
+        names_clients: whether client certificates are verified and count.
+
     Raises:
         ConfigError: the library refuses a certificate or the key.
     """
 
     def __init__(self, identity: ServerIdentity, client_ca_pem: bytes | None = None) -> None:
-        self._names_clients = client_ca_pem is not None
+        self.names_clients = client_ca_pem is not None
         trusted = mbed.TrustStore()
         try:
             for certificate in _certificates(client_ca_pem or b""):
@@ -81,8 +85,8 @@ class MbedtlsEndpoint:
                 lowest_supported_version=mbed.TLSVersion.TLSv1_2,
                 highest_supported_version=mbed.TLSVersion.TLSv1_2,
             )
-            self._context = mbed.ServerContext(configuration)
-            _configure(self._context, asks=self._names_clients)
+            self.context = mbed.ServerContext(configuration)
+            _configure(self.context, asks=self.names_clients)
             self._owned = (chain, key, trusted)
         except (LibraryError, ValueError, IndexError) as error:
             raise ConfigError(
@@ -91,9 +95,7 @@ class MbedtlsEndpoint:
 
     def channel(self) -> MbedtlsChannel:
         """Makes the channel of a new connection; it takes about 100 KiB."""
-        return MbedtlsChannel(
-            self._context.wrap_buffers(), names_clients=self._names_clients, owned=self._owned
-        )
+        return MbedtlsChannel(self)
 
 
 def _configure(context: mbed.ServerContext, *, asks: bool) -> None:
@@ -132,22 +134,19 @@ class MbedtlsChannel(Channel):
     its buffer can't overflow and no decrypted record stays behind in it.
 
     Args:
-        buffer: new, of a server's context.
-        names_clients: whether client certificates are verified and count.
-        owned: what the library points to without owning it; it lives as long as the channel,
-            which may be longer than its endpoint.
+        endpoint: its maker.
     """
 
-    def __init__(
-        self, buffer: mbed.TLSWrappedBuffer, *, names_clients: bool, owned: object
-    ) -> None:
+    def __init__(self, endpoint: MbedtlsEndpoint) -> None:
         super().__init__()
+        # The library points to keys and certificates without owning them: they live as long as
+        # the channel, which may be longer than the endpoint is in use.
+        self._endpoint = endpoint
         # Any: the library's stubs say `bytes` for writable buffers and `int` for an enumeration.
-        self._buffer: Any = buffer
-        self._owned = owned
+        self._buffer: Any = endpoint.context.wrap_buffers()
         self._incoming = bytearray()
         self._outgoing: list[bytes] = []
-        self._client_chain = ClientChain() if names_clients else None
+        self._client_chain = ClientChain() if endpoint.names_clients else None
 
     def feed(self, ciphertext: bytes) -> None:
         """Takes bytes from the network."""
@@ -160,12 +159,19 @@ class MbedtlsChannel(Channel):
         return ciphertext
 
     def _shake(self) -> bool:
-        while self._buffer._handshake_state is not mbed.HandshakeStep.HANDSHAKE_OVER:
-            try:
-                if not self._step():
-                    return False
-            except (LibraryError, BufferError, ValueError) as error:
-                raise self._fail(_reason(error)) from error
+        try:
+            while self._buffer._handshake_state is not mbed.HandshakeStep.HANDSHAKE_OVER:
+                try:
+                    self._buffer.do_handshake()
+                except mbed.WantReadError:
+                    if not self._give():
+                        return False
+                except mbed.WantWriteError:
+                    pass
+                self._drain()
+        except (LibraryError, BufferError, ValueError) as error:
+            raise self._fail(_reason(error)) from error
+        finally:
             self._drain()
         return True
 
@@ -213,17 +219,6 @@ class MbedtlsChannel(Channel):
         # It resets the session too, so the buffer isn't used again: the state is ENDED by now.
         self._buffer.shutdown()
         self._drain()
-
-    def _step(self) -> bool:
-        """Goes one step of the handshake; False when it needs bytes that haven't come."""
-        try:
-            self._buffer.do_handshake()
-        except mbed.WantReadError:
-            self._drain()
-            return self._give()
-        except mbed.WantWriteError:
-            pass
-        return True
 
     def _give(self) -> bool:
         """Gives the library its next piece of ciphertext; False when there is none."""
