@@ -63,7 +63,8 @@ class Scanner:
             Exception: what looking raised.
         """
         end = self._clock() + wait_s
-        before = self._look  # if it is under way it may have passed what came just now
+        with self._lock:
+            before = self._look  # if it is under way it may have passed what came just now
         self._wait(before, end)
         with self._lock:
             if self._look is before:
@@ -101,6 +102,7 @@ class Scanner:
         return look
 
     def _begin(self) -> None:
+        """Begins a look, with the lock held."""
         look: Future[Scan] = Future()
 
         def run() -> None:
