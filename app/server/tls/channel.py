@@ -5,8 +5,9 @@ from __future__ import annotations
 import enum
 import hashlib
 from abc import ABC, abstractmethod
-from collections.abc import Callable
-from typing import Final, Protocol
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ClassVar, Final, Protocol
 
 from app.server.certificate import ServerIdentity
 
@@ -44,6 +45,9 @@ class Channel(ABC):
             key.
     """
 
+    _errors: ClassVar[tuple[type[Exception], ...]]
+    """What the library raises."""
+
     def __init__(self) -> None:
         self.state = ChannelState.HANDSHAKE
         self.peer_fingerprint: str | None = None
@@ -64,10 +68,11 @@ class Channel(ABC):
             TlsError: it failed, now or earlier; it is never tried again.
         """
         self._check()
-        if self.state is ChannelState.HANDSHAKE and self._shake():
-            der = self._client_certificate()
-            self.peer_fingerprint = hashlib.sha256(der).hexdigest() if der else None
-            self.state = ChannelState.OPEN
+        with self._failing():
+            if self.state is ChannelState.HANDSHAKE and self._shake():
+                der = self._client_certificate()
+                self.peer_fingerprint = hashlib.sha256(der).hexdigest() if der else None
+                self.state = ChannelState.OPEN
         return self.state is not ChannelState.HANDSHAKE
 
     def read(self) -> bytes:
@@ -78,10 +83,11 @@ class Channel(ABC):
         """
         self._check()
         pieces: list[bytes] = []
-        while self.state is ChannelState.OPEN and (piece := self._decrypt()) is not None:
-            if not piece:
-                self.state = ChannelState.ENDED
-            pieces.append(piece)
+        with self._failing():
+            while self.state is ChannelState.OPEN and (piece := self._decrypt()) is not None:
+                if not piece:
+                    self.state = ChannelState.ENDED
+                pieces.append(piece)
         return b"".join(pieces)
 
     def write(self, plaintext: bytes | memoryview) -> None:
@@ -93,7 +99,8 @@ class Channel(ABC):
         self._check()
         if self.state is not ChannelState.OPEN:
             raise TlsError(f"can't write to a TLS connection in the state {self.state.name}")
-        self._encrypt(memoryview(plaintext))
+        with self._failing():
+            self._encrypt(memoryview(plaintext))
 
     def close_notify(self) -> None:
         """Says goodbye when the connection is still open; nothing can be written afterwards."""
@@ -123,10 +130,18 @@ class Channel(ABC):
         if self.state is ChannelState.FAILED:
             raise TlsError(self._failure)
 
-    def _fail(self, reason: str) -> TlsError:
-        """Ends the connection for good; gives what to raise, now and at every later call."""
-        self.state, self._failure = ChannelState.FAILED, reason
-        return TlsError(reason)
+    @contextmanager
+    def _failing(self) -> Iterator[None]:
+        """Ends the connection for good when the library raises an error."""
+        try:
+            yield
+        except self._errors as error:
+            self.state, self._failure = ChannelState.FAILED, self._give_up(error)
+            raise TlsError(self._failure) from error
+
+    def _give_up(self, error: Exception) -> str:
+        """Ends the library's part after an error; says why, and nothing of what came."""
+        return str(error) or type(error).__name__
 
 
 class Endpoint(Protocol):

@@ -21,7 +21,7 @@ from mbedtls.pk import ECC
 
 from app.errors import ConfigError
 from app.server.certificate import ServerIdentity
-from app.server.tls.channel import PROTOCOLS, RECORD_BYTES, Channel, ChannelState, TlsError
+from app.server.tls.channel import PROTOCOLS, RECORD_BYTES, Channel, ChannelState
 from app.server.tls.client_chain import ClientChain
 
 SUITES: Final[Sequence[str]] = (
@@ -137,6 +137,8 @@ class MbedtlsChannel(Channel):
         endpoint: its maker.
     """
 
+    _errors = (LibraryError, BufferError, ValueError)
+
     def __init__(self, endpoint: MbedtlsEndpoint) -> None:
         super().__init__()
         # The library points to keys and certificates without owning them: they live as long as
@@ -159,19 +161,15 @@ class MbedtlsChannel(Channel):
         return ciphertext
 
     def _shake(self) -> bool:
-        try:
-            while self._buffer._handshake_state is not mbed.HandshakeStep.HANDSHAKE_OVER:
-                try:
-                    self._buffer.do_handshake()
-                except mbed.WantReadError:
-                    if not self._give():
-                        return False
-                except mbed.WantWriteError:
-                    pass
+        while self._buffer._handshake_state is not mbed.HandshakeStep.HANDSHAKE_OVER:
+            try:
+                self._buffer.do_handshake()
+            except mbed.WantReadError:
                 self._drain()
-        except (LibraryError, BufferError, ValueError) as error:
-            raise self._fail(_reason(error)) from error
-        finally:
+                if not self._give():
+                    return False
+            except mbed.WantWriteError:
+                pass
             self._drain()
         return True
 
@@ -184,35 +182,31 @@ class MbedtlsChannel(Channel):
             return None
         der: bytes | None = self._buffer.getpeercert(binary_form=True)
         if der and not self._buffer._verified:
-            error = self._fail("the client's certificate isn't trusted")
+            self._drain()
             self._outgoing.clear()  # the end of the handshake, which would look like success
-            raise error
+            raise ValueError("the client's certificate isn't trusted")
         return der
 
     def _decrypt(self) -> bytes | None:
         scratch = memoryview(bytearray(RECORD_BYTES))
-        try:
-            while True:
-                try:
-                    return bytes(scratch[: self._buffer.readinto(scratch, RECORD_BYTES)])
-                except mbed.WantReadError:
-                    if not self._give():
-                        return None
-                except mbed.WantWriteError:
+        while True:
+            try:
+                return bytes(scratch[: self._buffer.readinto(scratch, RECORD_BYTES)])
+            except mbed.WantReadError:
+                if not self._give():
                     self._drain()
-        except (LibraryError, BufferError) as error:
-            if getattr(error, "err", None) != _PEER_CLOSED:
-                raise self._fail(_reason(error)) from error
-            return b""
-        finally:
-            self._drain()
+                    return None
+            except mbed.WantWriteError:
+                self._drain()
+            except LibraryError as error:
+                if getattr(error, "err", None) != _PEER_CLOSED:
+                    raise
+                self._drain()
+                return b""
 
     def _encrypt(self, plaintext: memoryview) -> None:
         for start in range(0, len(plaintext), RECORD_BYTES):
-            try:
-                self._buffer.write(plaintext[start : start + RECORD_BYTES])
-            except LibraryError as error:
-                raise self._fail(_reason(error)) from error
+            self._buffer.write(plaintext[start : start + RECORD_BYTES])
             self._drain()
 
     def _say_goodbye(self) -> None:
@@ -237,12 +231,8 @@ class MbedtlsChannel(Channel):
             self._buffer.consume_outgoing(len(ciphertext))
             self._outgoing.append(ciphertext)
 
-    def _fail(self, reason: str) -> TlsError:
-        """The library has reset the session: nothing that came is read any more."""
+    def _give_up(self, error: Exception) -> str:
+        # The library has reset the session: nothing that came is read any more.
         self._incoming.clear()
         self._drain()
-        return super()._fail(reason)
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or type(error).__name__
+        return super()._give_up(error)

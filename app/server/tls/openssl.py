@@ -92,6 +92,8 @@ def _load_identity(context: ssl.SSLContext, identity: ServerIdentity) -> None:
 class OpensslChannel(Channel):
     """A channel on OpenSSL's memory buffers."""
 
+    _errors = (ssl.SSLError,)
+
     def __init__(self, context: ssl.SSLContext) -> None:
         super().__init__()
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -110,8 +112,6 @@ class OpensslChannel(Channel):
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             return False
-        except ssl.SSLError as error:
-            raise self._fail(_reason(error)) from error
         return True
 
     def _client_certificate(self) -> bytes | None:
@@ -124,21 +124,15 @@ class OpensslChannel(Channel):
             return None
         except ssl.SSLZeroReturnError:
             return b""
-        except ssl.SSLError as error:
-            raise self._fail(_reason(error)) from error
 
     def _encrypt(self, plaintext: memoryview) -> None:
         while plaintext:
-            try:
-                plaintext = plaintext[self._tls.write(plaintext) :]
-            except ssl.SSLError as error:
-                raise self._fail(_reason(error)) from error
+            plaintext = plaintext[self._tls.write(plaintext) :]
 
     def _say_goodbye(self) -> None:
         with suppress(ssl.SSLError):  # it would like to wait for the other side's goodbye
             self._tls.unwrap()
 
-
-def _reason(error: ssl.SSLError) -> str:
-    """Gives OpenSSL's own text: it names what was wrong and quotes nothing."""
-    return error.reason or type(error).__name__
+    def _give_up(self, error: Exception) -> str:
+        # OpenSSL's own text names what was wrong and quotes nothing.
+        return getattr(error, "reason", None) or type(error).__name__
