@@ -19,7 +19,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Final, TextIO
+from typing import Final, TextIO, TypedDict, Unpack
 
 from flask import Flask, Response, g, request
 
@@ -31,9 +31,30 @@ from app.errors import (
     KeyUnavailableError,
 )
 
+
+class Fields(TypedDict, total=False):
+    """What a line may say beside its event and error; None is left out.
+
+    Attributes:
+        fingerprint: of the server's certificate.
+        route: the rule of the application that took the request, not its path.
+        model: one that is served, never just what a client wrote.
+        status: of the answer.
+        queue_ms: waiting for a worker.
+        duration_ms: after that.
+    """
+
+    fingerprint: str
+    route: str | None
+    model: str | None
+    status: int
+    queue_ms: int
+    duration_ms: int
+
+
 FIELDS: Final = (
     *("time", "level", "event", "logger", "error", "place", "problem", "partition", "phase"),
-    *("fingerprint", "route", "model", "status", "queue_ms", "duration_ms"),
+    *Fields.__annotations__,
 )
 """Every field that a line may have."""
 
@@ -64,9 +85,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Gives one line; the record's message, arguments and traceback aren't looked at."""
-        fields = getattr(record, _FIELDS, None)
-        if fields is None:
-            fields = {"event": Event.LIBRARY.value, "logger": record.name}
+        library = {"event": Event.LIBRARY.value, "logger": record.name}
+        fields = getattr(record, _FIELDS, library)
         moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         stamp = moment.isoformat(timespec="milliseconds")
         return json.dumps({"time": stamp, "level": record.levelname, **fields})
@@ -88,16 +108,7 @@ def _thread_failed(failed: threading.ExceptHookArgs | sys.UnraisableHookArgs) ->
 
 
 def write(
-    level: int,
-    event: Event,
-    *,
-    error: BaseException | None = None,
-    fingerprint: str | None = None,
-    route: str | None = None,
-    model: str | None = None,
-    status: int | None = None,
-    queue_ms: int | None = None,
-    duration_ms: int | None = None,
+    level: int, event: Event, *, error: BaseException | None = None, **more: Unpack[Fields]
 ) -> None:
     """Logs an event.
 
@@ -105,23 +116,10 @@ def write(
         level: of `logging`.
         event: what happened.
         error: why; what is safe of it is kept.
-        fingerprint: of the server's certificate.
-        route: the rule of the application that took the request, not its path.
-        model: one that is served, never just what a client wrote.
-        status: of the answer.
-        queue_ms: waiting for a worker.
-        duration_ms: after that.
+        more: what else is known of it.
     """
-    given = {
-        "event": event.value,
-        **(_describe(error) if error is not None else {}),
-        "fingerprint": fingerprint,
-        "route": route,
-        "model": model,
-        "status": status,
-        "queue_ms": queue_ms,
-        "duration_ms": duration_ms,
-    }
+    described = {} if error is None else _describe(error)
+    given = {"event": event.value, **described, **more}
     fields = {name: value for name, value in given.items() if value is not None}
     _LOGGER.log(level, "%s", json.dumps(fields), extra={_FIELDS: fields})
 
