@@ -41,8 +41,8 @@ class Residence:
 
     Args:
         budget_bytes: bound on the memory of all loaded models together.
-        accounts: see `Batcher`.
-        max_delay_ns: see `Batcher`.
+        accounts: whose request goes next.
+        max_delay_ns: how long a request may be kept waiting for company.
         report: takes lines for people.
         clock_ns: monotonic.
         drain_timeout_s: how long a version may be drained before its successor is given up.
