@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import hashlib
 import ipaddress
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -11,9 +10,15 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+)
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from app.errors import ConfigError
@@ -34,6 +39,18 @@ MAX_PEM_BYTES: Final = 256 * 1024
 """Largest PEM file: a chain of a few certificates has about 8 KiB."""
 
 _CURVES: Final = ("secp256r1", "secp384r1", "secp521r1")
+
+_SIGNS_HANDSHAKES: Final = x509.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 _Key = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
@@ -92,8 +109,26 @@ def make_identity(
         raise ConfigError("TLS certificate", [str(error)]) from error
     if not names or valid_days < 1:
         raise ConfigError("TLS certificate", ["needs a DNS name or address and one day or more"])
-    certificate = _self_signed(key, subject, names, now, datetime.timedelta(days=valid_days))
-    return _identity([certificate], key)
+    public = key.public_key()
+    builder = x509.CertificateBuilder(
+        subject_name=subject,
+        issuer_name=subject,
+        public_key=public,
+        serial_number=x509.random_serial_number(),
+        not_valid_before=now - CLOCK_SKEW,
+        not_valid_after=now + datetime.timedelta(days=valid_days),
+    )
+    extensions: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=False, path_length=None), True),
+        (_SIGNS_HANDSHAKES, True),
+        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
+        (x509.SubjectAlternativeName(names), False),
+        (x509.SubjectKeyIdentifier.from_public_key(public), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(public), False),
+    ]
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical)
+    return _identity([builder.sign(key, hashes.SHA256())], key)
 
 
 def load_identity(certificate_path: Path, key_path: Path, now: datetime.datetime) -> ServerIdentity:
@@ -110,8 +145,12 @@ def load_identity(certificate_path: Path, key_path: Path, now: datetime.datetime
     problems: list[str] = []
     chain = _read_chain(certificate_path, problems)
     key = _read_key(key_path, problems)
-    if chain:
-        problems += _period_problems(certificate_path, chain[0], now)
+    if chain and now > chain[0].not_valid_after_utc:
+        end = chain[0].not_valid_after_utc.isoformat()
+        problems.append(f"{certificate_path}: the certificate expired at {end}; renew it")
+    if chain and now < chain[0].not_valid_before_utc:
+        start = chain[0].not_valid_before_utc.isoformat()
+        problems.append(f"{certificate_path}: the certificate isn't valid before {start}")
     if chain and key is not None and chain[0].public_key() != key.public_key():
         problems.append(f"{key_path}: isn't the key of the certificate in {certificate_path}")
     if problems or key is None:
@@ -132,7 +171,7 @@ def load_client_ca(path: Path) -> bytes:
             problems.append(f"{path}: {problem}")
     if problems:
         raise ConfigError("client certificates' CA", problems)
-    return b"".join(each.public_bytes(serialization.Encoding.PEM) for each in chain)
+    return _pem(chain)
 
 
 def client_key_problem(key: CertificatePublicKeyTypes) -> str | None:
@@ -151,59 +190,16 @@ def client_key_problem(key: CertificatePublicKeyTypes) -> str | None:
     )
 
 
-def _self_signed(
-    key: ec.EllipticCurvePrivateKey,
-    subject: x509.Name,
-    names: Sequence[x509.GeneralName],
-    now: datetime.datetime,
-    validity: datetime.timedelta,
-) -> x509.Certificate:
-    public = key.public_key()
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
-    builder = x509.CertificateBuilder(
-        subject_name=subject,
-        issuer_name=subject,
-        public_key=public,
-        serial_number=x509.random_serial_number(),
-        not_valid_before=now - CLOCK_SKEW,
-        not_valid_after=now + validity,
-    )
-    extensions: list[tuple[x509.ExtensionType, bool]] = [
-        (x509.BasicConstraints(ca=False, path_length=None), True),
-        (usage, True),
-        (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
-        (x509.SubjectAlternativeName(names), False),
-        (x509.SubjectKeyIdentifier.from_public_key(public), False),
-        (x509.AuthorityKeyIdentifier.from_issuer_public_key(public), False),
-    ]
-    for extension, critical in extensions:
-        builder = builder.add_extension(extension, critical)
-    return builder.sign(key, hashes.SHA256())
-
-
 def _identity(chain: Sequence[x509.Certificate], key: _Key) -> ServerIdentity:
-    digest = hashlib.sha256(chain[0].public_bytes(serialization.Encoding.DER)).digest()
     return ServerIdentity(
-        certificate_pem=b"".join(
-            certificate.public_bytes(serialization.Encoding.PEM) for certificate in chain
-        ),
-        private_key_pem=key.private_bytes(
-            serialization.Encoding.PEM,
-            serialization.PrivateFormat.PKCS8,
-            serialization.NoEncryption(),
-        ),
-        fingerprint="sha256 " + digest.hex(":").upper(),
+        certificate_pem=_pem(chain),
+        private_key_pem=key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()),
+        fingerprint="sha256 " + chain[0].fingerprint(hashes.SHA256()).hex(":").upper(),
     )
+
+
+def _pem(chain: Sequence[x509.Certificate]) -> bytes:
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in chain)
 
 
 def _read_pem(path: Path, problems: list[str]) -> bytes | None:
@@ -236,29 +232,16 @@ def _read_key(path: Path, problems: list[str]) -> _Key | None:
     if data is None:
         return None
     try:
-        key = serialization.load_pem_private_key(data, password=None)
+        key = load_pem_private_key(data, password=None)
     except TypeError:
-        problems.append(f"{path}: the key is encrypted; give it unencrypted")
-        return None
+        problem = "the key is encrypted; give it unencrypted"
     except ValueError:
-        problems.append(f"{path}: holds no valid PEM private key")
-        return None
-    if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _CURVES:
-        return key
-    if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= MIN_RSA_BITS:
-        return key
-    problems.append(
-        f"{path}: the key must be P-256, P-384, P-521 or RSA of {MIN_RSA_BITS} bits or more"
-    )
+        problem = "holds no valid PEM private key"
+    else:
+        if isinstance(key, ec.EllipticCurvePrivateKey) and key.curve.name in _CURVES:
+            return key
+        if isinstance(key, rsa.RSAPrivateKey) and key.key_size >= MIN_RSA_BITS:
+            return key
+        problem = f"the key must be P-256, P-384, P-521 or RSA of {MIN_RSA_BITS} bits or more"
+    problems.append(f"{path}: {problem}")
     return None
-
-
-def _period_problems(
-    path: Path, certificate: x509.Certificate, now: datetime.datetime
-) -> list[str]:
-    start, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if now > end:
-        return [f"{path}: the certificate expired at {end.isoformat()}; renew it"]
-    if now < start:
-        return [f"{path}: the certificate isn't valid before {start.isoformat()}"]
-    return []

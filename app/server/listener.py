@@ -29,14 +29,12 @@ class Listener:
     def __init__(self, selector: selectors.BaseSelector) -> None:
         self._selector = selector
         self._socket: socket.socket | None = None
-        self._watched = False
-        self._resume_at = 0.0
+        self._resume_at: float | None = None
+        """While it pauses; the selector watches the socket else."""
 
     def patience_s(self, now: float) -> float | None:
         """Gives how long until `resume` is to be called; None while it needn't be."""
-        if self._socket is None or self._watched:
-            return None
-        return max(0.0, self._resume_at - now)
+        return None if self._resume_at is None else max(0.0, self._resume_at - now)
 
     def open(self, address: tuple[str, int]) -> tuple[str, int]:
         """Listens; gives the real address, as port 0 asks for a free one.
@@ -52,7 +50,7 @@ class Listener:
                 f"listen address {address[0]}:{address[1]}", [error.strerror or str(error)]
             ) from error
         self._socket.setblocking(False)
-        self._watch()
+        self._selector.register(self._socket, selectors.EVENT_READ, None)
         host, port = self._socket.getsockname()[:2]
         return host, port
 
@@ -75,27 +73,19 @@ class Listener:
 
     def pause(self, until: float) -> None:
         """Leaves new connections waiting; the system refuses those for which it has no room."""
+        if self._socket is not None and self._resume_at is None:
+            self._selector.unregister(self._socket)
         self._resume_at = until
-        self._unwatch()
 
     def resume(self, now: float) -> None:
         """Watches for connections again when the pause is over."""
-        if now >= self._resume_at:
-            self._watch()
+        if self._socket is not None and self._resume_at is not None and now >= self._resume_at:
+            self._selector.register(self._socket, selectors.EVENT_READ, None)
+            self._resume_at = None
 
     def close(self) -> None:
         """Stops listening; new clients are refused by the system."""
-        self._unwatch()
+        self.pause(0.0)
         if self._socket is not None:
             self._socket.close()
-            self._socket = None
-
-    def _watch(self) -> None:
-        if self._socket is not None and not self._watched:
-            self._selector.register(self._socket, selectors.EVENT_READ, None)
-            self._watched = True
-
-    def _unwatch(self) -> None:
-        if self._socket is not None and self._watched:
-            self._selector.unregister(self._socket)
-            self._watched = False
+        self._socket = self._resume_at = None

@@ -16,10 +16,10 @@ import logging
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from types import TracebackType
-from typing import Final, TextIO
+from typing import Final, TextIO, TypedDict, Unpack
 
 from flask import Flask, Response, g, request
 
@@ -31,9 +31,30 @@ from app.errors import (
     KeyUnavailableError,
 )
 
+
+class Fields(TypedDict, total=False):
+    """What a line may say beside its event and error; None is left out.
+
+    Attributes:
+        fingerprint: of the server's certificate.
+        route: the rule of the application that took the request, not its path.
+        model: one that is served, never just what a client wrote.
+        status: of the answer.
+        queue_ms: waiting for a worker.
+        duration_ms: after that.
+    """
+
+    fingerprint: str
+    route: str | None
+    model: str | None
+    status: int
+    queue_ms: int
+    duration_ms: int
+
+
 FIELDS: Final = (
     *("time", "level", "event", "logger", "error", "place", "problem", "partition", "phase"),
-    *("fingerprint", "route", "model", "status", "queue_ms", "duration_ms"),
+    *Fields.__annotations__,
 )
 """Every field that a line may have."""
 
@@ -64,9 +85,8 @@ class JsonFormatter(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         """Gives one line; the record's message, arguments and traceback aren't looked at."""
-        fields = getattr(record, _FIELDS, None)
-        if fields is None:
-            fields = {"event": Event.LIBRARY.value, "logger": record.name}
+        library = {"event": Event.LIBRARY.value, "logger": record.name}
+        fields = getattr(record, _FIELDS, library)
         moment = datetime.datetime.fromtimestamp(record.created, datetime.UTC)
         stamp = moment.isoformat(timespec="milliseconds")
         return json.dumps({"time": stamp, "level": record.levelname, **fields})
@@ -78,33 +98,17 @@ def set_up(stream: TextIO) -> None:
     handler.setFormatter(JsonFormatter())
     logging.basicConfig(handlers=[handler], level=logging.INFO)
     logging.captureWarnings(True)
-    threading.excepthook = lambda failed: write(
-        logging.ERROR, Event.THREAD_FAILED, error=failed.exc_value
-    )
-    sys.unraisablehook = lambda failed: write(
-        logging.ERROR, Event.THREAD_FAILED, error=failed.exc_value
-    )
-    sys.excepthook = _main_failed
+    threading.excepthook = _thread_failed
+    sys.unraisablehook = _thread_failed
+    sys.excepthook = lambda _, error, __: write(logging.CRITICAL, Event.THREAD_FAILED, error=error)
 
 
-def _main_failed(
-    kind: type[BaseException], error: BaseException, trace: TracebackType | None
-) -> None:
-    del kind, trace
-    write(logging.CRITICAL, Event.THREAD_FAILED, error=error)
+def _thread_failed(failed: threading.ExceptHookArgs | sys.UnraisableHookArgs) -> None:
+    write(logging.ERROR, Event.THREAD_FAILED, error=failed.exc_value)
 
 
 def write(
-    level: int,
-    event: Event,
-    *,
-    error: BaseException | None = None,
-    fingerprint: str | None = None,
-    route: str | None = None,
-    model: str | None = None,
-    status: int | None = None,
-    queue_ms: int | None = None,
-    duration_ms: int | None = None,
+    level: int, event: Event, *, error: BaseException | None = None, **more: Unpack[Fields]
 ) -> None:
     """Logs an event.
 
@@ -112,48 +116,34 @@ def write(
         level: of `logging`.
         event: what happened.
         error: why; what is safe of it is kept.
-        fingerprint: of the server's certificate.
-        route: the rule of the application that took the request, not its path.
-        model: one that is served, never just what a client wrote.
-        status: of the answer.
-        queue_ms: waiting for a worker.
-        duration_ms: after that.
+        more: what else is known of it.
     """
-    given = {
-        "event": event.value,
-        **(_describe(error) if error is not None else {}),
-        "fingerprint": fingerprint,
-        "route": route,
-        "model": model,
-        "status": status,
-        "queue_ms": queue_ms,
-        "duration_ms": duration_ms,
-    }
+    described = {} if error is None else _describe(error)
+    given = {"event": event.value, **described, **more}
     fields = {name: value for name, value in given.items() if value is not None}
     _LOGGER.log(level, "%s", json.dumps(fields), extra={_FIELDS: fields})
 
 
 def _describe(error: BaseException) -> dict[str, object]:
-    found: dict[str, object] = {"error": type(error).__name__, "place": _place(error)}
+    fields: dict[str, object] = {"error": type(error).__name__, "place": _place(error)}
     if isinstance(error, ExecutionError):
-        found |= {"partition": error.partition, "phase": error.phase}
+        fields |= {"partition": error.partition, "phase": error.phase}
         if error.phase == "load":  # no tensor of a request is there yet
-            found["problem"] = str(error)
+            fields["problem"] = str(error)
     elif isinstance(error, _OPERATORS):
-        found["problem"] = str(error)
+        fields["problem"] = str(error)
     elif isinstance(error, OSError) and error.strerror:
-        found["problem"] = error.strerror
-    return found
+        fields["problem"] = error.strerror
+    return fields
 
 
 def _place(error: BaseException) -> str | None:
     """Gives the file and line that raised."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    if trace is None:
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if not frames:
         return None
-    return f"{Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}"
+    frame, line = frames[-1]
+    return f"{Path(frame.f_code.co_filename).name}:{line}"
 
 
 def add_request_log(

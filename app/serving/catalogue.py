@@ -70,31 +70,30 @@ class Catalogue:
             for name, error in self._refused:
                 if name in required:
                     raise error
+            failures: list[ApplianceError] = []
             for name in sorted({name for name, _ in self._offered}):
-                self._start(name, is_required=name in required)
-            failures = [model.life.failure for model in self._models.values()]
-            for failure in [*failures, *(error for _, error in self._refused)]:
-                if failure is not None and not self._current:
-                    raise failure
+                failures += self._start(name, is_required=name in required)
+            failures += [error for _, error in self._refused]
+            if failures and not self._current:
+                raise failures[0]
 
-    def _start(self, name: str, *, is_required: bool) -> None:
-        versions = sorted(
-            (version for each, version in self._offered if each == name), reverse=True
-        )
-        for version in versions:
-            model = self._models[name, version]
+    def _start(self, name: str, *, is_required: bool) -> list[ApplianceError]:
+        """Takes the newest version of a model that can be used; gives why newer ones can't."""
+        failures: list[ApplianceError] = []
+        for model in self._versions(name, self._offered):
             try:
-                self.residence.verify(model)
-                self.residence.open(model, may_unload=False)
+                self.residence.open(model, lambda _: False)
             except BusyError:
-                self._report(f"model {name} version {version}: loads when it is asked")
+                self._report(f"model {name} version {model.version}: loads when it is asked")
             except ApplianceError as error:
-                self._report(f"model {name} version {version}: {error}")
-                if is_required and version == versions[-1]:
-                    raise
+                self._report(f"model {name} version {model.version}: {error}")
+                failures.append(error)
                 continue
             self._current[name] = model
-            return
+            return failures
+        if is_required:
+            raise failures[-1]
+        return failures
 
     def find(self, model_id: str, version: str | None = None) -> ServedModel:
         """Finds a model, and verifies its bundle if that wasn't done yet.
@@ -110,10 +109,8 @@ class Catalogue:
         """
         with self.residence.changed:
             model = self._lookup(model_id, version)
-            model.life.recover(self._clock_ns())
-            model.life.check(model_id)
-            is_known = model.life.verified is not None
-        if not is_known:
+            model.check()
+        if model.verified is None:
             with self.residence.loading:
                 self.residence.verify(model)
         return model
@@ -134,7 +131,7 @@ class Catalogue:
                 self.residence.loading.release()
         with self.residence.changed:
             versions = [
-                IndexEntry(*key, *model.life.describe(), model.bundle_id)
+                IndexEntry(*key, *model.describe(), model.bundle_id)
                 for key, model in self._models.items()
             ]
             refused = [
@@ -154,12 +151,14 @@ class Catalogue:
         self._scanner.fresh(DRAIN_TIMEOUT_S)
         with self.residence.loading:
             self._take_notice()
-            model = self._newest(name)
+            model = next(iter(self._versions(name, self._offered)), None)
+            if model is None:
+                raise _no_model(name)
             old = self._current.get(name)
             with self.residence.changed:
-                model.life.forgive()
-            self.residence.verify(model)
-            self._load_beside(model, old)
+                model.is_wanted = True
+                model.recover()
+            self.residence.open_on_request(model, old)
             with self.residence.changed:
                 self._current[name] = model
             if old is not None and old is not model:
@@ -173,11 +172,11 @@ class Catalogue:
             NotFoundError: there is no such model.
         """
         with self.residence.changed:
-            found = [model for (each, _), model in self._models.items() if each == name]
-            if not found:
-                raise _nothing(name)
-            for model in found:
-                model.life.is_wanted = False
+            versions = self._versions(name, self._models)
+            if not versions:
+                raise _no_model(name)
+            for model in versions:
+                model.is_wanted = False
                 self.residence.drain(model)
 
     def statistics(self, name: str | None, version: str | None = None) -> list[Statistics]:
@@ -228,12 +227,12 @@ class Catalogue:
             self._offered = {_key(bundle): bundle for bundle in seen.bundles}
             for key, bundle in self._offered.items():
                 known = self._models.get(key)
-                if known is None or (known.bundle.identity != bundle.identity and _is_idle(known)):
+                if known is None or (known.bundle.identity != bundle.identity and known.is_idle):
                     self._models[key] = ServedModel(bundle, self.residence.lease, self._clock_ns)
                     if known is not None and self._current.get(key[0]) is known:
                         self._current[key[0]] = self._models[key]
-            for key in [each for each in self._models if each not in self._offered]:
-                if is_whole and _is_idle(self._models[key]):
+            for key in [key for key in self._models if key not in self._offered]:
+                if is_whole and self._models[key].is_idle:
                     gone = self._models.pop(key)
                     if self._current.get(key[0]) is gone:
                         del self._current[key[0]]
@@ -246,47 +245,30 @@ class Catalogue:
             if (name, str(error)) not in known:
                 self._report(f"bundle {name}: {error}")
 
-    def _newest(self, name: str) -> ServedModel:
-        """Gives the newest version that there is a bundle of."""
-        versions = [version for each, version in self._offered if each == name]
-        if not versions:
-            raise _nothing(name)
-        return self._models[name, max(versions)]
+    def _versions(self, name: str, among: Collection[Key]) -> list[ServedModel]:
+        """Gives the versions of a model, the newest first."""
+        keys = sorted((key for key in among if key[0] == name), reverse=True)
+        return [self._models[key] for key in keys]
 
     def _lookup(self, model_id: str, version: str | None) -> ServedModel:
         current = self._current.get(model_id)
-        if version is None and current is not None and current.life.holds_its_place:
+        if version is None and current is not None and current.holds_its_place:
             return current
-        found = {str(number): (name, number) for name, number in self._models if name == model_id}
-        if not found:
-            raise _nothing(model_id)
+        versions = self._versions(model_id, self._models)
+        if not versions:
+            raise _no_model(model_id)
         if version is None:
-            self._current[model_id] = max(
-                (self._models[key] for key in found.values()),
-                key=lambda each: (each.life.holds_its_place, each.version),
-            )
+            self._current[model_id] = max(versions, key=lambda model: model.holds_its_place)
             return self._current[model_id]
-        if version not in found:
-            raise NotFoundError(f"model {model_id!r} has no version {version[:20]!r}")
-        return self._models[found[version]]
-
-    def _load_beside(self, model: ServedModel, old: ServedModel | None) -> None:
-        """Loads a version while the old one serves; instead of it where both don't fit."""
-        try:
-            self.residence.open(model, keep=old, is_ordered=True)
-        except BusyError:
-            if old is None or old is model or not old.is_loaded:
-                raise
-            self.residence.replace(old, model)
+        for model in versions:
+            if version == str(model.version):
+                return model
+        raise NotFoundError(f"model {model_id!r} has no version {version[:20]!r}")
 
 
 def _key(bundle: Bundle) -> Key:
     return bundle.identity.model_id, bundle.identity.model_version
 
 
-def _is_idle(model: ServedModel) -> bool:
-    return not model.is_loaded and not model.life.users
-
-
-def _nothing(name: str) -> NotFoundError:
+def _no_model(name: str) -> NotFoundError:
     return NotFoundError(f"there is no model {name[:80]!r}")

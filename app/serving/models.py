@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import enum
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -28,24 +27,10 @@ from app.serving.statistics import Recorder, Statistics
 from app.tensors import Array, check_inputs
 
 _NS_PER_US = 1000
-_NS_PER_MS = 1_000_000
 _NS_PER_S = 1_000_000_000
 
-_PASSING = (KeyUnavailableError, BundleReadError)
+_PASSING = KeyUnavailableError | BundleReadError
 """Failures that say nothing of the model: what it needs couldn't be had when it was asked for."""
-_MOST_DOUBLINGS = 16
-"""Enough for any pause, and no number that grows for ever."""
-
-
-class State(enum.Enum):
-    """What a model version is doing."""
-
-    UNLOADED = "unloaded"
-    LOADING = "loading"
-    READY = "ready"
-    DRAINING = "draining"
-    """Its running requests end, then it is unloaded."""
-    FAILED = "failed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,111 +123,6 @@ class IndexEntry:
     bundle_id: str = ""
 
 
-@dataclass(slots=True)
-class Life:
-    """What `app.serving.residence` keeps of a model version, under its lock.
-
-    Attributes:
-        state: what it does.
-        verified: None before its bundle was.
-        opened, batcher: while it is loaded.
-        share_bytes: its part of the budget while it is loaded.
-        users: requests that use it now.
-        used_at: number of its last use; a larger one is later.
-        is_wanted: whether requests may use it; False after it was unloaded on request.
-        is_leaving: whether it makes room for its new version.
-        stays_until_ns: until when other models don't push it out.
-        yields_until_ns: until when requests wait, so that another model gets its memory.
-        failure: why it can't be loaded.
-        retry_at_ns: when a request may try again what failed for want of something outside; None
-            where only a load request may.
-        failures: of that kind, one after the other.
-    """
-
-    state: State = State.UNLOADED
-    verified: Verified | None = None
-    opened: Opened | None = None
-    batcher: Batcher | None = None
-    share_bytes: int = 0
-    users: int = 0
-    used_at: int = 0
-    is_wanted: bool = True
-    is_leaving: bool = False
-    stays_until_ns: int = 0
-    yields_until_ns: int = 0
-    failure: ApplianceError | None = None
-    retry_at_ns: int | None = None
-    failures: int = 0
-
-    def fail(self, error: ApplianceError, now_ns: int) -> None:
-        """Notes why it can't be loaded.
-
-        What the appliance found out stays true. What it couldn't find out, as a key or a file
-        couldn't be had, a later request finds out: after a pause that doubles each time.
-        """
-        self.state, self.failure, self.retry_at_ns = State.FAILED, error, None
-        if isinstance(error, _PASSING):
-            pause_s = min(FIRST_RETRY_S * 2**self.failures, MOST_RETRY_S)
-            self.retry_at_ns = now_ns + int(pause_s * _NS_PER_S)
-            self.failures = min(self.failures + 1, _MOST_DOUBLINGS)
-
-    def recover(self, now_ns: int) -> None:
-        """Lets the next request try again once the pause after a failure is over."""
-        if self.retry_at_ns is not None and now_ns >= self.retry_at_ns:
-            self.failure, self.retry_at_ns, self.state = None, None, State.UNLOADED
-
-    def forgive(self) -> None:
-        """Lets requests use it again after a failure, or after it was unloaded on request."""
-        self.is_wanted, self.failure = True, None
-        self.retry_at_ns, self.failures = None, 0
-        if self.state is State.FAILED:
-            self.state = State.UNLOADED
-
-    def check(self, model_id: str) -> None:
-        """Refuses what requests may not use.
-
-        Raises:
-            NotFoundError: it was unloaded on request.
-            BusyError: it makes room for its new version.
-            ApplianceError: why it can't be served.
-        """
-        if not self.is_wanted:
-            raise NotFoundError(f"model {model_id!r} is unloaded; load it first")
-        trouble = self.trouble
-        if trouble is not None:
-            raise trouble
-        if self.is_leaving:
-            raise BusyError(f"model {model_id!r} makes room for its new version; try again")
-
-    @property
-    def trouble(self) -> ApplianceError | None:
-        """Why it can't be served: it failed, or has expired."""
-        if self.failure is None and self.verified is not None:
-            try:
-                self.verified.check()
-            except BundleRefusedError as error:
-                return error
-        return self.failure
-
-    @property
-    def holds_its_place(self) -> bool:
-        """Whether no older version answers for it; one that will be tried again keeps its place."""
-        return self.retry_at_ns is not None or self.trouble is None
-
-    def describe(self) -> tuple[str, str]:
-        """Gives the protocol's word for its state, and a reason that clients may read."""
-        trouble = self.trouble
-        if trouble is not None:
-            return "UNAVAILABLE", trouble.client_text
-        if self.state is State.DRAINING:
-            return "UNLOADING", "its last requests are running"
-        if not self.is_wanted:
-            return "UNAVAILABLE", "unloaded on request"
-        if self.state is State.LOADING:
-            return "LOADING", ""
-        return "READY", "" if self.state is State.READY else "loads when it is asked"
-
-
 Lease = Callable[
     ["ServedModel", Callable[[], ApplianceError | None]], AbstractContextManager[Batcher]
 ]
@@ -251,26 +131,45 @@ function says why the request ends before."""
 
 
 class ServedModel:
-    """One version of a model, as the routes see it. It outlives being unloaded.
+    """One version of a model. It outlives being unloaded.
 
     Args:
         bundle: where it is loaded from.
-        lease: given by the catalogue.
+        lease: of the residence.
         clock_ns: monotonic.
 
     Attributes:
-        life: the catalogue's.
         recorder: counts what the model does.
+        verified: None before its bundle was.
+        opened, batcher: while it is loaded.
+        share_bytes: its part of the budget, from the beginning of loading on.
+        users: requests that use it now.
+        used_at: number of its last use; a larger one is later.
+        is_wanted: whether requests may use it; False after it was unloaded on request.
+        is_draining: whether it is unloaded once its running requests have ended.
+        is_leaving: whether it makes room for its new version.
+        stays_until_ns: until when other models don't push it out.
+        yields_until_ns: until when requests wait, so that another model gets its memory.
+
+    The residence's `changed` guards all that changes, but for the recorder.
     """
 
     def __init__(
         self, bundle: Bundle, lease: Lease, clock_ns: Callable[[], int] = time.perf_counter_ns
     ) -> None:
         self.bundle = bundle
-        self.life = Life()
         self.recorder = Recorder(self.model_id, self.version)
         self._lease = lease
         self._clock_ns = clock_ns
+        self.verified: Verified | None = None
+        self.opened: Opened | None = None
+        self.batcher: Batcher | None = None
+        self.share_bytes = self.users = self.used_at = 0
+        self.is_wanted = True
+        self.is_draining = self.is_leaving = False
+        self.stays_until_ns = self.yields_until_ns = 0
+        self._failure: ApplianceError | None = None
+        self._retry_at_ns, self._retry_pause_s = 0, FIRST_RETRY_S
 
     @property
     def model_id(self) -> str:
@@ -294,45 +193,100 @@ class ServedModel:
         Raises:
             BusyError: the bundle wasn't verified yet.
         """
-        return self._verified.card
+        if self.verified is None:
+            raise BusyError(f"model {self.model_id!r} wasn't verified yet; try again")
+        return self.verified.card
+
+    # --- whether it can be used ----------------------------------------------------------------
+
+    def fail(self, error: ApplianceError) -> None:
+        """Notes why it can't be loaded.
+
+        What the appliance found out stays true. What it couldn't find out, as a key or a file
+        couldn't be had, a later request finds out: after a pause that doubles each time.
+        """
+        self._failure = error
+        self._retry_at_ns = self._clock_ns() + int(self._retry_pause_s * _NS_PER_S)
+        self._retry_pause_s = min(2 * self._retry_pause_s, MOST_RETRY_S)
+
+    def recover(self) -> None:
+        """Forgets its failures: it is loaded, or is to be loaded on request."""
+        self._failure, self._retry_pause_s = None, FIRST_RETRY_S
+
+    def check(self) -> None:
+        """Refuses what requests may not use.
+
+        Raises:
+            NotFoundError: it was unloaded on request.
+            BusyError: it makes room for its new version.
+            ApplianceError: why it can't be served.
+        """
+        if not self.is_wanted:
+            raise NotFoundError(f"model {self.model_id!r} is unloaded; load it first")
+        if trouble := self.trouble:
+            raise trouble
+        if self.is_leaving:
+            raise BusyError(f"model {self.model_id!r} makes room for its new version; try again")
 
     @property
-    def needs(self) -> Needs:
-        """Its memory; as `card`."""
-        return self._verified.needs
+    def trouble(self) -> ApplianceError | None:
+        """Why it can't be served: it failed and isn't to be tried again yet, or has expired."""
+        is_over = isinstance(self._failure, _PASSING) and self._clock_ns() >= self._retry_at_ns
+        if self._failure is not None and not is_over:
+            return self._failure
+        try:
+            if self.verified is not None:
+                self.verified.check()
+        except BundleRefusedError as error:
+            return error
+        return None
 
     @property
-    def state(self) -> State:
-        """What it is doing."""
-        return self.life.state
+    def holds_its_place(self) -> bool:
+        """Whether no older version answers for it; one that will be tried again keeps its place."""
+        trouble = self.trouble
+        return trouble is None or isinstance(trouble, _PASSING)
 
     @property
     def is_available(self) -> bool:
         """Whether the next request is served, if need be after loading."""
-        return self.life.is_wanted and self.life.trouble is None
+        return self.is_wanted and self.trouble is None
 
     @property
     def is_loaded(self) -> bool:
         """Whether it takes memory, or is about to."""
-        return self.life.share_bytes > 0
+        return self.share_bytes > 0
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether it takes no memory and nobody uses it."""
+        return not self.is_loaded and not self.users
+
+    def describe(self) -> tuple[str, str]:
+        """Gives the protocol's word for its state, and a reason that clients may read."""
+        if trouble := self._failure or self.trouble:  # also while it is about to be tried again
+            return "UNAVAILABLE", trouble.client_text
+        if self.is_draining:
+            return "UNLOADING", "its last requests are running"
+        if not self.is_wanted:
+            return "UNAVAILABLE", "unloaded on request"
+        if self.batcher is not None:
+            return "READY", ""
+        return ("LOADING", "") if self.is_loaded else ("READY", "loads when it is asked")
+
+    # --- requests ------------------------------------------------------------------------------
 
     @property
     def waiting(self) -> int:
         """Requests that wait for a batch."""
-        batcher = self.life.batcher
+        batcher = self.batcher
         return 0 if batcher is None else batcher.waiting
-
-    @property
-    def _verified(self) -> Verified:
-        if self.life.verified is None:
-            raise BusyError(f"model {self.model_id!r} wasn't verified yet; try again")
-        return self.life.verified
 
     def statistics(self) -> Statistics:
         """Gives a copy of its counters and its present state."""
-        found = self.recorder.snapshot()
-        found.waiting, found.share_bytes = self.waiting, self.life.share_bytes
-        return found
+        counters = self.recorder.snapshot()
+        counters.waiting, counters.share_bytes = self.waiting, self.share_bytes
+        return counters
 
     def infer(
         self,

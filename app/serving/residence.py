@@ -23,8 +23,8 @@ from app.errors import ApplianceError, BusyError, ExecutionError, MemoryBudgetEr
 from app.limits import DRAIN_TIMEOUT_S, MAX_LOADED_MODELS, ROOM_TIMEOUT_S
 from app.serving.accounts import Accounts
 from app.serving.batching import Batcher
-from app.serving.models import Opened, ServedModel, State
-from app.serving.shares import fair_share, to_unload
+from app.serving.models import ServedModel, Verified
+from app.serving.shares import Needs, fair_share, to_unload
 
 _LOOK_S: Final = 0.05
 """How often a request that waits for loading is asked whether it still needs to."""
@@ -41,8 +41,8 @@ class Residence:
 
     Args:
         budget_bytes: bound on the memory of all loaded models together.
-        accounts: see `Batcher`.
-        max_delay_ns: see `Batcher`.
+        accounts: whose request goes next.
+        max_delay_ns: how long a request may be kept waiting for company.
         report: takes lines for people.
         clock_ns: monotonic.
         drain_timeout_s: how long a version may be drained before its successor is given up.
@@ -50,7 +50,7 @@ class Residence:
 
     Attributes:
         loading: held while a model is verified or loaded, so one at a time; taken before `changed`.
-        changed: guards every model's life.
+        changed: guards what models say of themselves.
         sharers: models that share the budget, loaded or not.
     """
 
@@ -82,7 +82,7 @@ class Residence:
     def used_bytes(self) -> int:
         """The part of the budget that loaded models have."""
         with self.changed:
-            return sum(model.life.share_bytes for model in self._loaded)
+            return sum(model.share_bytes for model in self._loaded)
 
     # --- using ---------------------------------------------------------------------------------
 
@@ -98,30 +98,32 @@ class Residence:
                 load that this thread has begun comes to its end: others will want the model.
 
         Raises:
-            ApplianceError: what `end` gave, or as `Life.check`, `verify` and `open` do.
+            ApplianceError: what `end` gave, or as `ServedModel.check` and `open` do.
         """
         batcher = self._enter(model, end)
         try:
             yield batcher
         finally:
             with self.changed:
-                model.life.users -= 1
-                if not model.life.users and model.life.state is State.DRAINING:
+                model.users -= 1
+                if not model.users and model.is_draining:
                     self._close(model)
                 self.changed.notify_all()
 
     def _enter(self, model: ServedModel, end: Callable[[], ApplianceError | None]) -> Batcher:
-        batcher = self._use(model)
         gives_up_ns = self._clock_ns() + self._room_timeout_ns
+        batcher = self._use(model)
         while batcher is None:
-            over = end()
-            if over is not None:
+            if over := end():
                 raise over
             if not self.loading.acquire(timeout=_LOOK_S):
                 batcher = self._use(model)  # loaded meanwhile, while another one loads now
                 continue
             try:
-                batcher = self._use(model) or self._load(model)
+                batcher = self._use(model)
+                if batcher is None:
+                    self.open(model, self._has_stayed)
+                    batcher = self._use(model)
             except BusyError:
                 if self._clock_ns() >= gives_up_ns:
                     raise
@@ -132,159 +134,136 @@ class Residence:
                     self.changed.wait(_LOOK_S)
         return batcher
 
-    def _load(self, model: ServedModel) -> Batcher | None:
-        """Loads a model, with `loading` held; None when it was unloaded or has to go right away."""
-        self.verify(model)
-        self.open(model)
-        return self._use(model)
-
     def _use(self, model: ServedModel) -> Batcher | None:
         """Counts a user of a loaded model; None when it isn't loaded, or has to make room."""
         with self.changed:
-            model.life.recover(self._clock_ns())
-            model.life.check(model.model_id)
-            if model.life.batcher is None or self._clock_ns() < model.life.yields_until_ns:
+            model.check()
+            if model.batcher is None or self._clock_ns() < model.yields_until_ns:
                 return None
-            model.life.users += 1
-            model.life.used_at = next(self._uses)
-            return model.life.batcher
+            model.users += 1
+            model.used_at = next(self._uses)
+            return model.batcher
+
+    def _has_stayed(self, model: ServedModel) -> bool:
+        return self._clock_ns() >= model.stays_until_ns
 
     # --- loading, with `loading` held ----------------------------------------------------------
 
-    def verify(self, model: ServedModel) -> None:
+    def verify(self, model: ServedModel) -> Verified:
         """Authenticates a model's bundle, once.
 
         Raises:
             ApplianceError: it doesn't hold; the model has failed.
         """
         with self.changed:
-            trouble = model.life.trouble  # of one who tried while this thread waited, for example
-            if trouble is not None:
+            if trouble := model.trouble:  # of one who tried while this thread waited, for example
                 raise trouble
-        if model.life.verified is not None:
-            return
-        try:
-            verified = model.bundle.verify()
-        except Exception as error:
-            raise self._fail(model, error) from error
-        with self.changed:
-            model.life.verified = verified
+        if model.verified is None:
+            try:
+                verified = model.bundle.verify()
+            except Exception as error:
+                raise self._fail(model, error) from error
+            with self.changed:
+                model.verified = verified
+        return model.verified
 
-    def open(
-        self,
-        model: ServedModel,
-        *,
-        keep: ServedModel | None = None,
-        may_unload: bool = True,
-        is_ordered: bool = False,
-    ) -> None:
-        """Loads a verified model into a share of the budget, if it isn't loaded.
+    def open(self, model: ServedModel, may_go: Callable[[ServedModel], bool]) -> None:
+        """Verifies a model and loads it into a share of the budget, if it isn't loaded.
 
         Args:
             model: it.
-            keep: a model that isn't unloaded for it.
-            may_unload: whether idle models may be unloaded for it.
-            is_ordered: whether it is loaded on request, for which others needn't have stayed long.
+            may_go: which other models may be unloaded for it.
 
         Raises:
-            BusyError: others have the memory that it needs. Those that were there for long enough
-                let no further request in for a moment, so that another try finds them idle.
+            BusyError: others have the memory that it needs. Those that may go let no further
+                request in for a moment, so that another try finds them idle.
             ApplianceError: it can't be loaded; it has failed.
         """
+        needs = self.verify(model).needs
         if model.is_loaded:
             return
         with self.changed:
-            share_bytes = self._make_room(model, keep, may_unload=may_unload, is_ordered=is_ordered)
-            model.life.state, model.life.share_bytes = State.LOADING, share_bytes
+            model.share_bytes = self._make_room(model, needs, may_go)
             self._loaded.append(model)
         started_ns = self._clock_ns()
         try:
-            opened = model.bundle.open(share_bytes)
+            opened = model.bundle.open(model.share_bytes)
         except Exception as error:
             raise self._fail(model, error) from error
         load_ns = self._clock_ns() - started_ns
         model.recorder.loaded(load_ns)
-        model.life.stays_until_ns = started_ns + load_ns + STAY * load_ns
-        self._settle(model, opened)
+        with self.changed:
+            model.recover()
+            model.opened = opened
+            model.batcher = Batcher(
+                opened.together,
+                self._accounts,
+                self._max_delay_ns,
+                clock_ns=self._clock_ns,
+                ran=model.recorder.ran,
+            )
+            model.stays_until_ns = started_ns + load_ns + STAY * load_ns
+            model.used_at = next(self._uses)
+            if not model.is_wanted:  # unloaded on request meanwhile
+                self._close(model)
         self._report(f"model {model.model_id} version {model.version}: {opened.summary}")
 
-    def _settle(self, model: ServedModel, opened: Opened) -> None:
-        batcher = Batcher(
-            opened.together,
-            self._accounts,
-            self._max_delay_ns,
-            clock_ns=self._clock_ns,
-            ran=model.recorder.ran,
-        )
-        with self.changed:
-            life = model.life
-            life.opened, life.batcher, life.state = opened, batcher, State.READY
-            life.failures = 0
-            life.used_at = next(self._uses)
-            if not life.is_wanted:  # unloaded on request meanwhile
-                self._close(model)
+    def open_on_request(self, model: ServedModel, old: ServedModel | None) -> None:
+        """Loads a version beside the old one; instead of it where both don't fit.
 
-    def replace(self, old: ServedModel, new: ServedModel) -> None:
-        """Loads a verified model into the memory of another one, which comes back if that fails.
+        Other models needn't have stayed long. The old one comes back if the new one fails.
 
         Raises:
-            BusyError: requests use the old one for too long.
+            BusyError: requests use the old one for too long, or others use the memory.
             ApplianceError: the new one can't be loaded; the old one serves on.
         """
-        with self.changed:
-            old.life.is_leaving = True
+        try:
+            self.open(model, lambda other: other is not old)
+        except BusyError:
+            if old is None or old is model or not old.is_loaded:
+                raise
+        else:
+            return
         try:
             with self.changed:
-                if not self.changed.wait_for(lambda: not old.life.users, self._drain_timeout_s):
+                old.is_leaving = True
+                if not self.changed.wait_for(lambda: not old.users, self._drain_timeout_s):
                     raise BusyError(f"model {old.model_id!r} is in use; try again")
                 self._close(old)
             try:
-                self.open(new)
+                self.open(model, self._has_stayed)
             except ApplianceError:
                 with suppress(ApplianceError):  # its next request tries again
-                    self.open(old)
+                    self.open(old, self._has_stayed)
                 raise
         finally:
             with self.changed:
-                old.life.is_leaving = False
+                old.is_leaving = False
 
     def _make_room(
-        self,
-        model: ServedModel,
-        keep: ServedModel | None,
-        *,
-        may_unload: bool,
-        is_ordered: bool,
+        self, model: ServedModel, needs: Needs, may_go: Callable[[ServedModel], bool]
     ) -> int:
         """Unloads models as far as needed and gives the share of the budget."""
-        needs = model.needs
         least_bytes = min(needs.least_bytes, self.budget_bytes)
-        now_ns = self._clock_ns()
-        candidates = [
-            loaded
-            for loaded in self._loaded
-            if may_unload
-            and loaded is not keep
-            and (is_ordered or now_ns >= loaded.life.stays_until_ns)
-        ]
-        candidates.sort(key=lambda loaded: (loaded.life.users > 0, loaded.life.used_at))
+        candidates = [other for other in self._loaded if may_go(other)]
+        candidates.sort(key=lambda other: (other.users > 0, other.used_at))
         number = to_unload(
             self.budget_bytes - self.used_bytes,
             MAX_LOADED_MODELS - len(self._loaded),
-            [loaded.life.share_bytes for loaded in candidates],
+            [other.share_bytes for other in candidates],
             least_bytes,
         )
         leaving = [] if number is None else candidates[:number]
-        for loaded in leaving:
-            if loaded.life.users:
-                loaded.life.yields_until_ns = now_ns + _YIELD_NS
-        if number is None or any(loaded.life.users for loaded in leaving):
+        in_use = [other for other in leaving if other.users]
+        for other in in_use:
+            other.yields_until_ns = self._clock_ns() + _YIELD_NS
+        if number is None or in_use:
             raise BusyError(
                 f"model {model.model_id!r} needs {least_bytes} bytes of memory that other models "
                 "have at the moment; try again"
             )
-        for loaded in leaving:
-            self._close(loaded)
+        for other in leaving:
+            self._close(other)
         wanted_bytes = fair_share(self.budget_bytes, self.sharers, needs)
         return min(wanted_bytes, self.budget_bytes - self.used_bytes)
 
@@ -292,39 +271,37 @@ class Residence:
         """Notes why a model can't be loaded; gives what to raise."""
         if isinstance(error, MemoryBudgetError):
             # Another error than a request's that is too large: no request can be served.
-            found: ApplianceError = ExecutionError(
+            failure: ApplianceError = ExecutionError(
                 error.partition,
                 error.phase,
                 f"needs {error.required_bytes} bytes, the budget is {error.budget_bytes} bytes",
             )
         elif isinstance(error, ApplianceError):
-            found = error
+            failure = error
         else:
-            found = ExecutionError(0, "load", f"unexpected {type(error).__name__}")
+            failure = ExecutionError(0, "load", f"unexpected {type(error).__name__}")
         with self.changed:
             self._close(model)
-            model.life.fail(found, self._clock_ns())
-        return found
+            model.fail(failure)
+        return failure
 
     # --- unloading -----------------------------------------------------------------------------
 
     def drain(self, model: ServedModel) -> None:
         """Unloads a model as soon as no request uses it."""
         with self.changed:
-            if model.life.batcher is None:
-                return
-            model.life.state = State.DRAINING
-            if not model.life.users:
-                self._close(model)
+            if model.batcher is not None:
+                model.is_draining = True
+                if not model.users:
+                    self._close(model)
 
     def _close(self, model: ServedModel) -> None:
         """Gives a model's memory back, with `changed` held."""
-        life = model.life
-        if life.opened is not None:
-            life.opened.runner.close()
-        life.opened = life.batcher = None
-        life.share_bytes, life.state = 0, State.UNLOADED
-        life.stays_until_ns = life.yields_until_ns = 0
+        if model.opened is not None:
+            model.opened.runner.close()
+        model.opened = model.batcher = None
+        model.share_bytes = model.stays_until_ns = model.yields_until_ns = 0
+        model.is_draining = False
         if model in self._loaded:
             self._loaded.remove(model)
         self.changed.notify_all()

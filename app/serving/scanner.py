@@ -7,9 +7,11 @@ for that thread up to a deadline.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 
 from app.errors import BusyError
 from app.limits import SCAN_DEADLINE_S
@@ -38,88 +40,79 @@ class Scanner:
         self._rescan_s = rescan_s
         self._deadline_s = deadline_s
         self._clock = clock
-        self._changed = threading.Condition()
-        self._begun = self._ended = 0
-        self._begun_at = 0.0
+        self._lock = threading.Lock()
         self._seen: Scan | None = None
-        self._error: Exception | None = None
+        self._begun_at = -math.inf
+        self._look: Future[Scan] = Future()
+        """The newest one, under way or over."""
+        self._look.set_result(Scan(()))
 
     @property
     def latest(self) -> Scan:
         """What was seen last; nothing before the first look."""
-        with self._changed:
-            return self._seen or Scan(())
+        return self._seen or Scan(())
 
-    def fresh(self, wait_s: float | None = None) -> Scan:
+    def fresh(self, wait_s: float = math.inf) -> Scan:
         """Looks once more.
 
         Args:
-            wait_s: how long to wait; None for as long as it takes.
+            wait_s: how long to wait.
 
         Raises:
             BusyError: it takes too long; another try may find out.
             Exception: what looking raised.
         """
-        with self._changed:
-            number = self._begun + 1  # one that is under way may have passed what came just now
-            end = None if wait_s is None else self._clock() + wait_s
-            while self._ended < number:
+        end = self._clock() + wait_s
+        with self._lock:
+            before = self._look  # if it is under way it may have passed what came just now
+        self._wait(before, end)
+        with self._lock:
+            if self._look is before:
                 self._begin()
-                self._wait(end)
-            return self._result()
+            look = self._look
+        return self._wait(look, end).result()
 
     def recent(self) -> Scan:
         """Gives what was seen last, and looks again first if that was some time ago.
 
-        Where the folder doesn't answer, the first who asks wait for it until the deadline; after
+        Where the folder doesn't answer, the first who ask wait for it until the deadline; after
         it nobody does.
 
         Raises:
             BusyError: it takes too long, and nothing was ever seen.
             Exception: what looking raised.
         """
-        with self._changed:
-            if self._seen is None:
-                return self.fresh(self._deadline_s)
-            if self._clock() - self._begun_at >= self._rescan_s:
+        with self._lock:
+            if self._look.done() and self._clock() - self._begun_at >= self._rescan_s:
                 self._begin()
-            end = self._begun_at + self._deadline_s
-            while self._is_under_way and self._clock() < end:
-                self._changed.wait(end - self._clock())
-            return self._seen if self._is_under_way else self._result()
+            look, end = self._look, self._begun_at + self._deadline_s
+        try:
+            self._wait(look, end)
+        except BusyError:
+            if self._seen is None:
+                raise
+            return self._seen
+        return look.result()
 
-    @property
-    def _is_under_way(self) -> bool:
-        return self._ended < self._begun
-
-    def _wait(self, end: float | None) -> None:
-        left_s = None if end is None else end - self._clock()
-        if left_s is not None and left_s <= 0:
+    def _wait(self, look: Future[Scan], end: float) -> Future[Scan]:
+        left_s = end - self._clock()
+        wait([look], None if left_s == math.inf else max(0.0, left_s))
+        if not look.done():
             raise BusyError("the bundle folder doesn't answer; try again")
-        self._changed.wait(left_s)
+        return look
 
     def _begin(self) -> None:
-        if self._is_under_way:
-            return
-        self._begun += 1
-        self._begun_at = self._clock()
+        """Begins a look, with the lock held."""
+        look: Future[Scan] = Future()
+
+        def run() -> None:
+            try:
+                self._seen = self._scan()
+            except Exception as error:
+                look.set_exception(error)
+            else:
+                look.set_result(self._seen)
+
         # A daemon: a folder that never answers doesn't keep the process from ending.
-        threading.Thread(target=self._look, name="bundles", daemon=True).start()
-
-    def _look(self) -> None:
-        seen, failed = self._seen, None
-        try:
-            seen = self._scan()
-        except Exception as error:
-            failed = error
-        with self._changed:
-            self._seen, self._error = seen, failed
-            self._ended += 1
-            self._changed.notify_all()
-
-    def _result(self) -> Scan:
-        if self._error is not None:
-            raise self._error
-        if self._seen is None:
-            raise BusyError("the bundle folder wasn't looked through yet; try again")
-        return self._seen
+        threading.Thread(target=run, name="bundles", daemon=True).start()
+        self._look, self._begun_at = look, self._clock()

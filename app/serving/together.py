@@ -11,7 +11,8 @@ the rule.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
@@ -31,76 +32,66 @@ LEAST_STEP: Final = 0.02
 Outcome = RunResult | ExecutionError
 
 
+@dataclass(frozen=True, slots=True)
 class LockStep:
     """Requests side by side, one partition after another.
 
-    Args:
+    Attributes:
         runner: made with `most` as its lock step.
         most: requests of one batch.
     """
 
-    def __init__(self, runner: Runner, most: int) -> None:
-        self._runner = runner
-        self._most = most
-
-    @property
-    def most(self) -> int:
-        """See `Together`."""
-        return self._most
+    runner: Runner
+    most: int
 
     def fits(self, batch: Sequence[Job], job: Job) -> bool:
-        """See `Together`: all requests of a model fit."""
+        """Says yes: all requests of a model fit."""
         del batch, job
         return True
 
     def run(self, batch: Sequence[Job]) -> list[Outcome]:
-        """See `Together`. A request for which there was no room beside the others runs alone."""
-        outcomes = _run(self._runner, batch)
+        """Runs a batch. A request for which there was no room beside the others runs alone."""
+        outcomes = _run(self.runner, batch)
         if len(batch) == 1:
             return outcomes
         return [
-            _run(self._runner, [job])[0] if isinstance(outcome, MemoryBudgetError) else outcome
+            _run(self.runner, [job])[0] if isinstance(outcome, MemoryBudgetError) else outcome
             for job, outcome in zip(batch, outcomes, strict=True)
         ]
 
 
+@dataclass(frozen=True, slots=True)
 class Rows:
     """Requests as rows of one tensor.
 
-    Args:
+    Attributes:
         runner: made with `most` as its growth.
         most: rows of one batch in units of the planned request, and requests of one batch.
     """
 
-    def __init__(self, runner: Runner, most: int) -> None:
-        self._runner = runner
-        self._most = most
-
-    @property
-    def most(self) -> int:
-        """See `Together`."""
-        return self._most
+    runner: Runner
+    most: int
 
     def fits(self, batch: Sequence[Job], job: Job) -> bool:
-        """See `Together`: rows of the same shape, as many as there is room for."""
+        """Whether it can join: rows of the same shape, as many as there is room for."""
         rows = sum(map(_rows, batch)) + _rows(job)
-        return rows <= self._most and _row_shapes(batch[0]) == _row_shapes(job)
+        return rows <= self.most and _row_shapes(batch[0]) == _row_shapes(job)
 
     def run(self, batch: Sequence[Job]) -> list[Outcome]:
-        """See `Together`. When the batch fails, its requests run one by one."""
+        """Runs a batch. When it fails, its requests run one by one."""
         if len(batch) == 1:
-            return _run(self._runner, batch)
+            return _run(self.runner, batch)
         names = batch[0].inputs.keys()
         joined = {name: np.concatenate([job.inputs[name] for job in batch]) for name in names}
 
         def nobody_waits(_: int) -> bool:
             return all(job.end() is not None for job in batch)
 
-        (outcome,) = self._runner.run_each([joined], cancelled=nobody_waits)
+        (outcome,) = self.runner.run_each([joined], cancelled=nobody_waits)
         if isinstance(outcome, CancelledError):
             return [outcome] * len(batch)
         parts = None if isinstance(outcome, ExecutionError) else _split(outcome, batch)
-        return parts or [_run(self._runner, [job])[0] for job in batch]
+        return parts or [_run(self.runner, [job])[0] for job in batch]
 
 
 def can_join(inputs: Sequence[TensorSpec], outputs: Sequence[TensorSpec]) -> bool:
@@ -126,24 +117,16 @@ def best_width(request_ns: Callable[[int], int | None], most: int) -> int:
     alone_ns = request_ns(1) if most > 1 else None
     if alone_ns is None:
         return 1
-    best, share_ns = 1, float(alone_ns)
-    for width in _widths(most):
+    best = width = 1
+    share_ns = float(alone_ns)
+    while width < most:
+        width = min(2 * width, most)
         batch_ns = request_ns(width)
         if batch_ns is None:
             break
         if batch_ns / width < share_ns * (1 - LEAST_STEP):
             best, share_ns = width, batch_ns / width
     return best if share_ns < alone_ns * (1 - LEAST_GAIN) else 1
-
-
-def _widths(most: int) -> Iterator[int]:
-    """Gives 2, 4, 8, … and last the widest allowed."""
-    width = 2
-    while width < most:
-        yield width
-        width *= 2
-    if most > 1:
-        yield most
 
 
 def _run(runner: Runner, batch: Sequence[Job]) -> list[Outcome]:

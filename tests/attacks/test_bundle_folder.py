@@ -89,6 +89,8 @@ class Site:
             report=self.said.append,
             clock_ns=lambda: self.clock_ns,
         )
+        # Once: Python 3.11 fails now and then where several threads compile routes at a time.
+        self.application = served.application(self.catalogue)  # type: ignore[arg-type] # the real one
 
     def start(self) -> Site:
         self.catalogue.start()
@@ -98,7 +100,7 @@ class Site:
         return self.catalogue.find("chain")
 
     def client(self) -> FlaskClient:
-        return served.client(self.catalogue)  # type: ignore[arg-type] # the real one
+        return self.application.test_client()
 
     def index(self) -> Any:
         return self.client().post("/v2/repository/index").get_json()

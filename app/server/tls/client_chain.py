@@ -20,9 +20,8 @@ MAX_CERTIFICATES: Final = 4
 _CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE = 20, 21, 22
 _CERTIFICATE: Final = 11
 _RECORD_HEADER, _MESSAGE_HEADER, _LENGTH = 5, 4, 3
-_MAX_RECORD_BYTES: Final = 1 << 14
-_MAX_MESSAGE_BYTES: Final = 1 << 14
-"""Of one handshake message: what Mbed TLS has room for."""
+_MAX_BYTES: Final = 1 << 14
+"""Of one record, and of one handshake message: what Mbed TLS has room for."""
 
 
 class ClientChain:
@@ -44,7 +43,7 @@ class ClientChain:
         self._records += ciphertext
         while not self._is_over and len(self._records) >= _RECORD_HEADER:
             kind, size = self._records[0], int.from_bytes(self._records[3:_RECORD_HEADER], "big")
-            if kind not in (_CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE) or size > _MAX_RECORD_BYTES:
+            if kind not in (_CHANGE_CIPHER_SPEC, _ALERT, _HANDSHAKE) or size > _MAX_BYTES:
                 raise ValueError("not a record of a handshake")
             end = _RECORD_HEADER + size
             if len(self._records) < end:
@@ -58,36 +57,31 @@ class ClientChain:
         self._messages += fragment
         while len(self._messages) >= _MESSAGE_HEADER:
             size = int.from_bytes(self._messages[1:_MESSAGE_HEADER], "big")
-            if size > _MAX_MESSAGE_BYTES:
+            if size > _MAX_BYTES:
                 raise ValueError("a handshake message is too long")
             end = _MESSAGE_HEADER + size
             if len(self._messages) < end:
                 return
             if self._messages[0] == _CERTIFICATE:
-                _check(_chain(bytes(self._messages[_MESSAGE_HEADER:end])))
+                _check_chain(bytes(self._messages[_MESSAGE_HEADER:end]))
             del self._messages[:end]
 
 
-def _chain(body: bytes) -> list[bytes]:
-    """Gives the DER forms in a Certificate message: RFC 5246 §7.4.2."""
+def _check_chain(body: bytes) -> None:
+    """Looks at the keys in a Certificate message: RFC 5246 §7.4.2."""
     total, rest = int.from_bytes(body[:_LENGTH], "big"), body[_LENGTH:]
     if len(body) < _LENGTH or total != len(rest):
         raise ValueError("the client's certificates have a wrong length")
-    chain: list[bytes] = []
+    certificates = 0
     while rest:
         end = _LENGTH + int.from_bytes(rest[:_LENGTH], "big")
-        if len(rest) < end or len(chain) == MAX_CERTIFICATES:
+        certificates += 1
+        if len(rest) < end or certificates > MAX_CERTIFICATES:
             raise ValueError("the client's certificates are cut off or too many")
-        chain.append(rest[_LENGTH:end])
-        rest = rest[end:]
-    return chain
-
-
-def _check(chain: list[bytes]) -> None:
-    for der in chain:
         try:
-            key = x509.load_der_x509_certificate(der).public_key()
+            key = x509.load_der_x509_certificate(rest[_LENGTH:end]).public_key()
         except (ValueError, UnsupportedAlgorithm) as error:
             raise ValueError("a certificate of the client can't be read") from error
         if problem := client_key_problem(key):
             raise ValueError(f"a certificate of the client: {problem}")
+        rest = rest[end:]

@@ -21,7 +21,7 @@ from mbedtls.pk import ECC
 
 from app.errors import ConfigError
 from app.server.certificate import ServerIdentity
-from app.server.tls.channel import PROTOCOLS, RECORD_BYTES, ChannelState, TlsError, fingerprint
+from app.server.tls.channel import PROTOCOLS, RECORD_BYTES, Channel, ChannelState
 from app.server.tls.client_chain import ClientChain
 
 SUITES: Final[Sequence[str]] = (
@@ -60,12 +60,16 @@ class MbedtlsEndpoint:
         identity: certificate and ECDSA key.
         client_ca_pem: certificates that client certificates must lead to, if those count.
 
+    Attributes:
+        context: the library's, for channels.
+        names_clients: whether client certificates are verified and count.
+
     Raises:
         ConfigError: the library refuses a certificate or the key.
     """
 
     def __init__(self, identity: ServerIdentity, client_ca_pem: bytes | None = None) -> None:
-        self._names_clients = client_ca_pem is not None
+        self.names_clients = client_ca_pem is not None
         trusted = mbed.TrustStore()
         try:
             for certificate in _certificates(client_ca_pem or b""):
@@ -81,8 +85,8 @@ class MbedtlsEndpoint:
                 lowest_supported_version=mbed.TLSVersion.TLSv1_2,
                 highest_supported_version=mbed.TLSVersion.TLSv1_2,
             )
-            self._context = mbed.ServerContext(configuration)
-            _configure(self._context, asks=self._names_clients)
+            self.context = mbed.ServerContext(configuration)
+            _configure(self.context, asks=self.names_clients)
             self._owned = (chain, key, trusted)
         except (LibraryError, ValueError, IndexError) as error:
             raise ConfigError(
@@ -91,9 +95,7 @@ class MbedtlsEndpoint:
 
     def channel(self) -> MbedtlsChannel:
         """Makes the channel of a new connection; it takes about 100 KiB."""
-        return MbedtlsChannel(
-            self._context.wrap_buffers(), names_clients=self._names_clients, owned=self._owned
-        )
+        return MbedtlsChannel(self)
 
 
 def _configure(context: mbed.ServerContext, *, asks: bool) -> None:
@@ -124,128 +126,100 @@ def _certificates(pem: bytes) -> tuple[x509.CRT, ...]:
     return tuple(x509.CRT.from_PEM(block) for block in _PEM_BLOCK.findall(pem.decode("ascii")))
 
 
-class MbedtlsChannel:
-    """A `Channel` on Mbed TLS.
+class MbedtlsChannel(Channel):
+    """A channel on Mbed TLS.
 
     Ciphertext reaches the library one record's worth at a time, and only after
     it said that it needs more, which means that it has used all it was given:
     its buffer can't overflow and no decrypted record stays behind in it.
 
     Args:
-        buffer: new, of a server's context.
-        names_clients: whether client certificates are verified and count.
-        owned: what the library points to without owning it; it lives as long as the channel,
-            which may be longer than its endpoint.
+        endpoint: its maker.
     """
 
-    def __init__(
-        self, buffer: mbed.TLSWrappedBuffer, *, names_clients: bool, owned: object
-    ) -> None:
+    _errors = (LibraryError, BufferError, ValueError)
+
+    def __init__(self, endpoint: MbedtlsEndpoint) -> None:
+        super().__init__()
+        # The library points to keys and certificates without owning them: they live as long as
+        # the channel, which may be longer than the endpoint is in use.
+        self._endpoint = endpoint
         # Any: the library's stubs say `bytes` for writable buffers and `int` for an enumeration.
-        self._buffer: Any = buffer
-        self._owned = owned
+        self._buffer: Any = endpoint.context.wrap_buffers()
         self._incoming = bytearray()
         self._outgoing: list[bytes] = []
-        self._state = ChannelState.HANDSHAKE
-        self._failure = ""
-        self._client_chain = ClientChain() if names_clients else None
-        self._peer_fingerprint: str | None = None
-
-    @property
-    def state(self) -> ChannelState:
-        """How far the connection is."""
-        return self._state
-
-    @property
-    def peer_fingerprint(self) -> str | None:
-        """Which certificate the client has; see `Channel.peer_fingerprint`."""
-        return self._peer_fingerprint
+        self._client_chain = ClientChain() if endpoint.names_clients else None
 
     def feed(self, ciphertext: bytes) -> None:
-        """Takes bytes from the network; see `Channel.feed`."""
+        """Takes bytes from the network."""
         self._incoming += ciphertext
 
-    def handshake(self) -> bool:
-        """Goes on with the handshake; see `Channel.handshake`."""
-        self._check()
-        while self._buffer._handshake_state is not mbed.HandshakeStep.HANDSHAKE_OVER:
-            try:
-                if not self._step():
-                    return False
-            except (LibraryError, BufferError, ValueError) as error:
-                raise self._fail(error) from error
-            self._drain()
-        if self._state is ChannelState.HANDSHAKE:
-            self._check_peer()
-            self._state = ChannelState.OPEN
-        return True
-
-    def read(self) -> bytes:
-        """Gives all plaintext at hand; see `Channel.read`."""
-        self._check()
-        pieces: list[bytes] = []
-        scratch = memoryview(bytearray(RECORD_BYTES))
-        while self._state is ChannelState.OPEN:
-            try:
-                size = self._buffer.readinto(scratch, RECORD_BYTES)
-            except mbed.WantReadError:
-                if not self._give():
-                    break
-            except mbed.WantWriteError:
-                self._drain()
-            except (LibraryError, BufferError) as error:
-                if getattr(error, "err", None) != _PEER_CLOSED:
-                    raise self._fail(error) from error
-                self._state = ChannelState.ENDED
-            else:
-                pieces.append(bytes(scratch[:size]))
-        self._drain()
-        return b"".join(pieces)
-
-    def write(self, plaintext: bytes | memoryview) -> None:
-        """Encrypts record by record; see `Channel.write`."""
-        self._check()
-        if self._state is not ChannelState.OPEN:
-            raise TlsError(f"can't write to a TLS connection in the state {self._state.name}")
-        view = memoryview(plaintext)
-        for start in range(0, len(view), RECORD_BYTES):
-            try:
-                self._buffer.write(view[start : start + RECORD_BYTES])
-            except LibraryError as error:
-                raise self._fail(error) from error
-            self._drain()
-
     def take_ciphertext(self) -> bytes:
-        """Gives what has to go out; see `Channel.take_ciphertext`."""
+        """Gives, and forgets, the bytes that have to go out."""
         ciphertext = b"".join(self._outgoing)
         self._outgoing.clear()
         return ciphertext
 
-    def close_notify(self) -> None:
-        """Says goodbye; see `Channel.close_notify`."""
-        if self._state is ChannelState.OPEN:
-            self._state = ChannelState.ENDED
-            # It resets the session too, so the buffer must not be used again: hence ENDED first.
-            self._buffer.shutdown()
+    def _shake(self) -> bool:
+        while self._buffer._handshake_state is not mbed.HandshakeStep.HANDSHAKE_OVER:
+            try:
+                self._buffer.do_handshake()
+            except mbed.WantReadError:
+                self._drain()
+                if not self._give():
+                    return False
+            except mbed.WantWriteError:
+                pass
+            self._drain()
+        return True
+
+    def _client_certificate(self) -> bytes | None:
+        """Refuses a client certificate that leads to none of the trusted ones.
+
+        That the client holds its key is checked by the library in any case.
+        """
+        if self._client_chain is None:
+            return None
+        der: bytes | None = self._buffer.getpeercert(binary_form=True)
+        if der and not self._buffer._verified:
+            self._drain()
+            self._outgoing.clear()  # the end of the handshake, which would look like success
+            raise ValueError("the client's certificate isn't trusted")
+        return der
+
+    def _decrypt(self) -> bytes | None:
+        scratch = memoryview(bytearray(RECORD_BYTES))
+        while True:
+            try:
+                return bytes(scratch[: self._buffer.readinto(scratch, RECORD_BYTES)])
+            except mbed.WantReadError:
+                if not self._give():
+                    self._drain()
+                    return None
+            except mbed.WantWriteError:
+                self._drain()
+            except LibraryError as error:
+                if getattr(error, "err", None) != _PEER_CLOSED:
+                    raise
+                self._drain()
+                return b""
+
+    def _encrypt(self, plaintext: memoryview) -> None:
+        for start in range(0, len(plaintext), RECORD_BYTES):
+            self._buffer.write(plaintext[start : start + RECORD_BYTES])
             self._drain()
 
-    def _step(self) -> bool:
-        """Goes one step of the handshake; False when it needs bytes that haven't come."""
-        try:
-            self._buffer.do_handshake()
-        except mbed.WantReadError:
-            self._drain()
-            return self._give()
-        except mbed.WantWriteError:
-            pass
-        return True
+    def _say_goodbye(self) -> None:
+        # It resets the session too, so the buffer isn't used again: the state is ENDED by now.
+        self._buffer.shutdown()
+        self._drain()
 
     def _give(self) -> bool:
         """Gives the library its next piece of ciphertext; False when there is none."""
         if not self._incoming:
             return False
         piece = bytes(self._incoming[:RECORD_BYTES])
-        if self._client_chain is not None and self._state is ChannelState.HANDSHAKE:
+        if self._client_chain is not None and self.state is ChannelState.HANDSHAKE:
             self._client_chain.feed(piece)
         self._buffer.receive_from_network(piece)
         del self._incoming[:RECORD_BYTES]
@@ -257,28 +231,8 @@ class MbedtlsChannel:
             self._buffer.consume_outgoing(len(ciphertext))
             self._outgoing.append(ciphertext)
 
-    def _check_peer(self) -> None:
-        """Refuses a client certificate that leads to none of the trusted ones.
-
-        That the client holds its key is checked by the library in any case.
-        """
-        if self._client_chain is None:
-            return
-        der = self._buffer.getpeercert(binary_form=True)
-        if der and not self._buffer._verified:
-            error = self._fail(ValueError("the client's certificate isn't trusted"))
-            self._outgoing.clear()  # the end of the handshake, which would look like success
-            raise error
-        self._peer_fingerprint = fingerprint(der)
-
-    def _check(self) -> None:
-        if self._state is ChannelState.FAILED:
-            raise TlsError(self._failure)
-
-    def _fail(self, error: Exception) -> TlsError:
-        """Remembers a failure; the library has reset the session, so it is never used again."""
-        self._state = ChannelState.FAILED
-        self._failure = str(error) or type(error).__name__
+    def _give_up(self, error: Exception) -> str:
+        # The library has reset the session: nothing that came is read any more.
         self._incoming.clear()
         self._drain()
-        return TlsError(self._failure)
+        return super()._give_up(error)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives import serialization
 
 from app.errors import ConfigError
 from app.server.certificate import ServerIdentity
-from app.server.tls.channel import PROTOCOLS, RECORD_BYTES, ChannelState, TlsError, fingerprint
+from app.server.tls.channel import PROTOCOLS, RECORD_BYTES, Channel
 
 SUITES: Final = (
     "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -89,92 +89,50 @@ def _load_identity(context: ssl.SSLContext, identity: ServerIdentity) -> None:
         context.load_cert_chain(file, password=password)
 
 
-class OpensslChannel:
-    """A `Channel` on OpenSSL's memory buffers."""
+class OpensslChannel(Channel):
+    """A channel on OpenSSL's memory buffers."""
+
+    _errors = (ssl.SSLError,)
 
     def __init__(self, context: ssl.SSLContext) -> None:
+        super().__init__()
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._tls = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
-        self._state = ChannelState.HANDSHAKE
-        self._failure = ""
-        self._peer_fingerprint: str | None = None
-
-    @property
-    def state(self) -> ChannelState:
-        """How far the connection is."""
-        return self._state
-
-    @property
-    def peer_fingerprint(self) -> str | None:
-        """Which certificate the client has; see `Channel.peer_fingerprint`."""
-        return self._peer_fingerprint
 
     def feed(self, ciphertext: bytes) -> None:
-        """Takes bytes from the network; see `Channel.feed`."""
+        """Takes bytes from the network."""
         self._incoming.write(ciphertext)
 
-    def handshake(self) -> bool:
-        """Goes on with the handshake; see `Channel.handshake`."""
-        self._check()
-        if self._state is not ChannelState.HANDSHAKE:
-            return True
+    def take_ciphertext(self) -> bytes:
+        """Gives, and forgets, the bytes that have to go out."""
+        return self._outgoing.read()
+
+    def _shake(self) -> bool:
         try:
             self._tls.do_handshake()
         except ssl.SSLWantReadError:
             return False
-        except ssl.SSLError as error:
-            raise self._fail(error) from error
-        self._peer_fingerprint = fingerprint(self._tls.getpeercert(binary_form=True))
-        self._state = ChannelState.OPEN
         return True
 
-    def read(self) -> bytes:
-        """Gives all plaintext at hand; see `Channel.read`."""
-        self._check()
-        pieces: list[bytes] = []
-        while self._state is ChannelState.OPEN:
-            try:
-                piece = self._tls.read(RECORD_BYTES)
-            except ssl.SSLWantReadError:
-                break
-            except ssl.SSLZeroReturnError:
-                piece = b""
-            except ssl.SSLError as error:
-                raise self._fail(error) from error
-            if not piece:
-                self._state = ChannelState.ENDED
-            pieces.append(piece)
-        return b"".join(pieces)
+    def _client_certificate(self) -> bytes | None:
+        return self._tls.getpeercert(binary_form=True)
 
-    def write(self, plaintext: bytes | memoryview) -> None:
-        """Encrypts; see `Channel.write`."""
-        self._check()
-        if self._state is not ChannelState.OPEN:
-            raise TlsError(f"can't write to a TLS connection in the state {self._state.name}")
-        view = memoryview(plaintext)
-        while view:
-            try:
-                view = view[self._tls.write(view) :]
-            except ssl.SSLError as error:
-                raise self._fail(error) from error
+    def _decrypt(self) -> bytes | None:
+        try:
+            return self._tls.read(RECORD_BYTES)
+        except ssl.SSLWantReadError:
+            return None
+        except ssl.SSLZeroReturnError:
+            return b""
 
-    def take_ciphertext(self) -> bytes:
-        """Gives what has to go out; see `Channel.take_ciphertext`."""
-        return self._outgoing.read()
+    def _encrypt(self, plaintext: memoryview) -> None:
+        while plaintext:
+            plaintext = plaintext[self._tls.write(plaintext) :]
 
-    def close_notify(self) -> None:
-        """Says goodbye; see `Channel.close_notify`."""
-        if self._state is ChannelState.OPEN:
-            self._state = ChannelState.ENDED
-            with suppress(ssl.SSLError):  # it would like to wait for the other side's goodbye
-                self._tls.unwrap()
+    def _say_goodbye(self) -> None:
+        with suppress(ssl.SSLError):  # it would like to wait for the other side's goodbye
+            self._tls.unwrap()
 
-    def _check(self) -> None:
-        if self._state is ChannelState.FAILED:
-            raise TlsError(self._failure)
-
-    def _fail(self, error: ssl.SSLError) -> TlsError:
-        """Remembers a failure; OpenSSL's own text names what was wrong and quotes nothing."""
-        self._state = ChannelState.FAILED
-        self._failure = error.reason or type(error).__name__
-        return TlsError(self._failure)
+    def _give_up(self, error: Exception) -> str:
+        # OpenSSL's own text names what was wrong and quotes nothing.
+        return getattr(error, "reason", None) or type(error).__name__

@@ -19,7 +19,7 @@ from app.server.tls.channel import Channel, MakeEndpoint
 LOOK_S: Final = 1.0
 """How often the files are looked at while clients come: one stat of each."""
 
-_State = tuple[tuple[int, int, int] | None, ...]
+_Seen = tuple[tuple[int, int, int] | None, ...]
 """Time of change in ns, size and inode of each file; None for one that can't be looked at."""
 
 
@@ -95,23 +95,20 @@ class RenewedEndpoint:
             logs.write(logging.ERROR, Event.CERTIFICATE_KEPT, error=error)
             return
         if changed:
-            logs.write(
-                logging.INFO,
-                Event.CERTIFICATE_RENEWED,
-                fingerprint=self.identity.fingerprint,
-            )
+            fingerprint = self.identity.fingerprint
+            logs.write(logging.INFO, Event.CERTIFICATE_RENEWED, fingerprint=fingerprint)
 
     def _use(self, material: Material) -> None:
         self._endpoint = self._make(material.identity, material.client_ca_pem)
         self._material = material
 
-    def _look(self) -> _State:
-        return tuple(_state(file) for file in self._files)
+    def _look(self) -> _Seen:
+        return tuple(_stamp(file) for file in self._files)
 
 
-def _state(file: Path) -> tuple[int, int, int] | None:
+def _stamp(file: Path) -> tuple[int, int, int] | None:
     try:
-        found = file.stat()
+        status = file.stat()
     except OSError:
         return None
-    return found.st_mtime_ns, found.st_size, found.st_ino
+    return status.st_mtime_ns, status.st_size, status.st_ino

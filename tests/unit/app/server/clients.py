@@ -27,7 +27,7 @@ from cryptography.x509.oid import NameOID
 from app.access.admission import Gate
 from app.server.certificate import ServerIdentity, make_identity
 from app.server.server import ApplianceServer
-from app.server.tls.channel import ChannelState, Endpoint, TlsError
+from app.server.tls.channel import Channel, Endpoint
 from app.server.tls.libraries import LIBRARIES
 from app.server.transport import TransportLimits
 from app.server.wsgi import CLIENT_GONE
@@ -325,45 +325,45 @@ def curl(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     )
 
 
-class PlainChannel:
+class PlainChannel(Channel):
     """A channel whose ciphertext is the plaintext; the handshake is the word HELLO."""
 
+    _errors = (ValueError,)
+
     def __init__(self) -> None:
-        self.state = ChannelState.HANDSHAKE
-        self.peer_fingerprint: str | None = None
+        super().__init__()
         self.incoming = b""
         self.outgoing = b""
-        self.closed = False
         self.holds_back = False
         """As if the bytes fed so far were a part of a record."""
 
     def feed(self, ciphertext: bytes) -> None:
         self.incoming += ciphertext
 
-    def handshake(self) -> bool:
-        if len(self.incoming) < 5:
-            return False
-        if not self.incoming.startswith(b"HELLO"):
-            self.outgoing = b"ALERT"
-            raise TlsError("no hello")
-        self.incoming = self.incoming[5:]
-        self.state = ChannelState.OPEN
-        return True
-
-    def read(self) -> bytes:
-        if self.holds_back:
-            return b""
-        plaintext, self.incoming = self.incoming, b""
-        return plaintext
-
-    def write(self, plaintext: bytes | memoryview) -> None:
-        self.outgoing += plaintext
-
     def take_ciphertext(self) -> bytes:
         ciphertext, self.outgoing = self.outgoing, b""
         return ciphertext
 
-    def close_notify(self) -> None:
-        if not self.closed:
-            self.outgoing += b"BYE"
-        self.closed = True
+    def _shake(self) -> bool:
+        if len(self.incoming) < 5:
+            return False
+        if not self.incoming.startswith(b"HELLO"):
+            self.outgoing = b"ALERT"
+            raise ValueError("no hello")
+        self.incoming = self.incoming[5:]
+        return True
+
+    def _client_certificate(self) -> None:
+        return None
+
+    def _decrypt(self) -> bytes | None:
+        if self.holds_back or not self.incoming:
+            return None
+        plaintext, self.incoming = self.incoming, b""
+        return plaintext
+
+    def _encrypt(self, plaintext: memoryview) -> None:
+        self.outgoing += plaintext
+
+    def _say_goodbye(self) -> None:
+        self.outgoing += b"BYE"

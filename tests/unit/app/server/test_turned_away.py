@@ -137,8 +137,9 @@ def test_a_token_goes_no_further_than_the_gate() -> None:
 def test_a_certificate_that_tls_has_seen_is_enough() -> None:
     known, _ = tenant("known", certificates=("ab" * 32,))
     found = Bench(gate=Gate(policy(known)))
+    connection = found.open()
     found.channel.peer_fingerprint = "ab" * 32
-    found.open().receive(request_bytes("GET", "/v2"), 0)
+    connection.receive(request_bytes("GET", "/v2"), 0)
     assert found.take().client == "known"
 
 

@@ -26,7 +26,7 @@ from app.errors import (
 )
 from app.limits import MAX_LOADED_MODELS
 from app.serving.catalogue import Catalogue
-from app.serving.models import IndexEntry, Scan, State
+from app.serving.models import IndexEntry, Scan
 from app.serving.residence import STAY, Residence
 from tests.unit.app.serving.worlds import (
     WATCHDOG_S,
@@ -232,7 +232,7 @@ def test_a_share_is_equal_and_no_more_than_a_model_can_use() -> None:
     large = FakeBundle("large", least_bytes=300, most_bytes=10_000)
     middle = FakeBundle("middle", least_bytes=10, most_bytes=10_000)
     world = World([small, large, middle], budget_bytes=900).start()
-    shares = {model.model_id: model.life.share_bytes for model in world.catalogue.models()}
+    shares = {model.model_id: model.share_bytes for model in world.catalogue.models()}
     assert shares == {"small": 20, "large": 300, "middle": 300}
 
 
@@ -377,7 +377,7 @@ def test_under_load_every_answer_is_of_one_version_and_none_fails() -> None:
     assert set(answers) == {2, 4, 6, 8}
     assert world.ask() == 8
     # A request that had found the old one just before may have loaded it again; nobody uses it.
-    assert not any(model.life.users for model in world.catalogue.models())
+    assert not any(model.users for model in world.catalogue.models())
     assert world.residence.used_bytes <= world.budget_bytes
 
 
@@ -408,7 +408,7 @@ def test_without_room_for_both_the_old_version_is_drained_first() -> None:
         world.bundles.append(FakeBundle(version=2))
         loading = crowd.ask(world.catalogue.load, "sums")
         model = world.catalogue.models()[0]
-        until(lambda: model.life.is_leaving)
+        until(lambda: model.is_leaving)
         with pytest.raises(BusyError, match="makes room"):
             world.ask()
         gate.opened.set()
@@ -514,6 +514,7 @@ def test_what_could_not_be_had_is_tried_again_ever_more_seldom(
         with pytest.raises(type(error)):
             world.ask()
         tries += [second] * bool(bundle.events)
+        assert world.states() == {("sums", 1): "UNAVAILABLE"}
     pauses = [after - before for before, after in pairwise(tries)]
     assert pauses[:5] == [2, 4, 8, 16, 32]
     assert set(pauses[5:]) == {60}
@@ -625,7 +626,7 @@ def test_closing_gives_everything_back() -> None:
     world = three().start()
     world.catalogue.close()
     assert world.residence.used_bytes == 0
-    assert all(model.state is State.UNLOADED for model in world.catalogue.models())
+    assert all(model.is_idle for model in world.catalogue.models())
 
 
 def test_a_failing_kernel_is_the_request_s_own_and_gives_its_place_back() -> None:

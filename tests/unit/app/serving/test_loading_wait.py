@@ -51,7 +51,7 @@ def test_a_wait_for_loading_ends_when_the_client_leaves() -> None:
         gate.opened.set()
         assert first.result(WATCHDOG_S) == 2
     assert two.events == ["open"]
-    assert not model.life.users
+    assert not model.users
     assert model.statistics().reasons["CANCELED"] == 1
 
 
@@ -71,8 +71,7 @@ def test_who_waits_for_a_model_doesnt_wait_for_what_loads_after_it(
     with Crowd() as crowd, world.residence.loading:
         waiting = crowd.ask(answer, model, gone=gone)
         assert waits.wait(WATCHDOG_S)
-        world.residence.verify(model)
-        world.residence.open(model)
+        world.residence.open(model, lambda _: True)
         assert waiting.result(WATCHDOG_S) == 2, "loading is still held, as for another model"
     assert two.events == ["open"]
 
@@ -116,5 +115,5 @@ def test_many_that_give_up_leave_nothing_behind() -> None:
             assert isinstance(each.exception(WATCHDOG_S), DeadlineError)
         gate.opened.set()
         assert first.result(WATCHDOG_S) == 2
-        until(lambda: not model.life.users)
+        until(lambda: not model.users)
     assert model.waiting == 0

@@ -182,10 +182,12 @@ def test_a_tight_budget_streams_and_gives_the_same(
     folders.make_bundle(chain, tmp_path / "a.bundle")
     plenty = catalogue(config(tmp_path))
     model = plenty.find("chain")
-    least = model.needs.least_bytes
+    assert model.verified is not None
+    needs = model.verified.needs
+    least = needs.least_bytes
     expected = ask(model)
     plenty.close()
-    for budget_bytes in (least, least + 10_000, model.needs.most_bytes):
+    for budget_bytes in (least, least + 10_000, needs.most_bytes):
         wish = config(tmp_path, wanted(tensor_batch=tensor_batch), budget_bytes=budget_bytes)
         served = catalogue(wish)
         assert ask(served.find("chain")) == expected
