@@ -41,6 +41,8 @@ def create_application(
     classify.add_routes(application, catalogue, audit.runtime, room)
     repository.add_routes(application, catalogue)
     page.add_routes(application, audit.runtime, fingerprint)
+    # Compiled now: threads that do so at the same time can break each other's work.
+    application.url_map.update()
     if log_requests:
         add_request_log(
             application,

@@ -21,16 +21,7 @@ from typing import Final
 from app.access.admission import Gate, Pass, Refusal
 from app.limits import KIB, MAX_REFUSALS
 from app.server.counters import TransportCounters
-from app.server.framing import (
-    CONTINUE,
-    PLAIN_HTTP,
-    FramingError,
-    Head,
-    error_answer,
-    error_body,
-    json_answer,
-    scan,
-)
+from app.server.framing import CONTINUE, PLAIN_HTTP, FramingError, Head, json_answer, scan
 from app.server.request import Request, address_client, client_of
 from app.server.tls.channel import Channel, ChannelState, TlsError
 from app.server.transport import STEP_BYTES, TransportLimits
@@ -75,9 +66,8 @@ class Connection:
             is let in, then that request's.
         phase: what it waits for.
         deadline: when `expire` is to be called, on the caller's clock.
-        starved: a body waits for room; `resume` tries again.
+        starved: a body waits for room; `advance` tries again.
         closing_soon: no further request is read after the present one.
-        is_established: the handshake was completed.
     """
 
     def __init__(
@@ -117,7 +107,6 @@ class Connection:
         self.deadline = now + limits.handshake_timeout_s
         self.starved = False
         self.closing_soon = False
-        self.is_established = False
 
     # --- what the loop asks --------------------------------------------------------------------
 
@@ -218,13 +207,11 @@ class Connection:
         busy = Refusal(503, "the server is busy, try again", _RETRY_AFTER_S)
         self._turn_away(request.head, busy, request.head.keep_alive, now)
 
-    def resume(self, now: float) -> None:
-        """Tries again to get room for a starved body."""
-        if self.phase is Phase.BODY and self.starved:
-            self._read_body(now)
-
     def advance(self, now: float) -> None:
-        """Goes from the received bytes as far as they lead: to one request, or one refusal."""
+        """Goes from the received bytes as far as they lead: to one request, or one refusal.
+
+        It is to be called for what was pipelined, and again for a starved body.
+        """
         if self.phase in (Phase.IDLE, Phase.HEAD):
             self._read_head(now)
         if self.phase is Phase.BODY:
@@ -279,7 +266,6 @@ class Connection:
             if not self._channel.handshake():
                 return
             self._counters.handshakes += 1
-            self.is_established = True
             self._enter(Phase.IDLE, now + self._limits.keep_alive_s)
         self._inbox += self._channel.read()
         if self._channel.state is ChannelState.ENDED:
@@ -334,7 +320,7 @@ class Connection:
         is_read = head.method in (b"GET", b"HEAD")
         answer = json_answer(
             200 if is_read else 405,
-            HEALTH[head.path] if is_read else error_body("health takes GET and HEAD"),
+            HEALTH[head.path] if is_read else "health takes GET and HEAD",
             self._server_name,
             keep_alive=head.keep_alive,
             head_only=head.method == b"HEAD",
@@ -351,7 +337,7 @@ class Connection:
 
     def _turn_away(self, head: Head, refusal: Refusal, keep_open: bool, now: float) -> None:
         self._counters.refused(refusal.status)
-        answer = error_answer(
+        answer = json_answer(
             refusal.status,
             refusal.message,
             self._server_name,
@@ -398,7 +384,7 @@ class Connection:
     def _refuse(self, status: int, reason: str, now: float) -> None:
         self._forget_body()
         self._request = None
-        self.answer([error_answer(status, reason, self._server_name)], False, now)
+        self.answer([json_answer(status, reason, self._server_name)], False, now)
 
     def _forget_body(self) -> None:
         """Gives the room of a body back that no worker will get."""
@@ -412,7 +398,7 @@ class Connection:
         """Answers HTTP without TLS in clear text; no byte of it reached TLS or anything else."""
         self._counters.handshake_failures += 1
         message = "this port speaks TLS; use https://"
-        self._out = memoryview(error_answer(400, message, self._server_name))
+        self._out = memoryview(json_answer(400, message, self._server_name))
         self._enter(Phase.CLOSING, now + self._limits.linger_s)
 
     def _fail(self) -> None:

@@ -7,7 +7,7 @@ be a request behind one another.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final
 
 TRANSPORT: Final = "cloister.transport"
@@ -63,17 +63,3 @@ class TransportCounters:
         if chunks and chunks[0][_STATUS].isdigit():
             status = int(chunks[0][_STATUS])
             self.answers[status] = self.answers.get(status, 0) + 1
-
-    def copy(
-        self, *, connections: int, working: int, queued: int, body_bytes: int
-    ) -> TransportCounters:
-        """Gives a copy for another thread, with the present state."""
-        return replace(
-            self,
-            refusals=self.refusals.copy(),
-            answers=self.answers.copy(),
-            connections=connections,
-            working=working,
-            queued=queued,
-            body_bytes=body_bytes,
-        )

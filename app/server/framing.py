@@ -123,29 +123,9 @@ def error_body(message: str) -> bytes:
     return json.dumps({"error": message}, separators=(",", ":")).encode() + b"\n"
 
 
-def error_answer(
-    status: int,
-    message: str,
-    server_name: str,
-    *,
-    keep_alive: bool = False,
-    head_only: bool = False,
-    headers: Sequence[tuple[str, str]] = (),
-) -> bytes:
-    """Gives a whole answer with an `error_body` as bytes; see `json_answer`."""
-    return json_answer(
-        status,
-        error_body(message),
-        server_name,
-        keep_alive=keep_alive,
-        head_only=head_only,
-        headers=headers,
-    )
-
-
 def json_answer(
     status: int,
-    body: bytes,
+    content: bytes | str,
     server_name: str,
     *,
     keep_alive: bool = False,
@@ -156,12 +136,13 @@ def json_answer(
 
     Args:
         status: an HTTP status.
-        body: JSON.
+        content: JSON, or the text of an error, which becomes an `error_body`.
         server_name: the value of the `Server:` header.
         keep_alive: False adds `Connection: close`.
         head_only: leaves the body out, as an answer to HEAD has to.
         headers: further names and values.
     """
+    body = error_body(content) if isinstance(content, str) else content
     lines = [
         f"HTTP/1.1 {status} {HTTPStatus(status).phrase}",
         f"Server: {server_name}",

@@ -208,7 +208,7 @@ class Front:
         self._serve_ready(ready, now)
         self._do_background_step(now)
         for peer in list(self._starved):
-            peer.connection.resume(now)
+            peer.connection.advance(now)
             self._settle(peer, now)
         self._listener.resume(now)
         if self._stop_asked and self._stop_deadline is None:
@@ -246,7 +246,7 @@ class Front:
             (peer for peer, earliest in self._background.items() if earliest <= now),
             key=lambda peer: (
                 self._accounts.standing(peer.connection.client),
-                not peer.connection.is_established,
+                peer.connection.phase is Phase.HANDSHAKE,
             ),
             default=None,
         )
@@ -359,7 +359,7 @@ class Front:
                 surplus.connection.close(now)
                 self._settle(surplus, now)
             self._drop(surplus)
-        return not self._peers.is_full()
+        return len(self._peers) < self._limits.max_connections
 
     # --- one connection ------------------------------------------------------------------------
 
@@ -402,8 +402,6 @@ class Front:
             peer.shut = True
             with suppress(OSError):
                 peer.socket.shutdown(socket.SHUT_WR)
-        if connection.is_established:
-            self._peers.note_established(peer)
         if connection.starved:
             self._starved[peer] = None
         else:

@@ -72,7 +72,6 @@ class Peers:
         self._limits = limits
         self._all: dict[Peer, str] = {}
         """With the client of the address that each came from."""
-        self._handshakes: dict[Peer, None] = {}
         self._connections: Counter[str] = Counter()
 
     def __len__(self) -> int:
@@ -85,19 +84,13 @@ class Peers:
         return peer in self._all
 
     def add(self, peer: Peer) -> None:
-        """Takes a new connection in, which starts with its handshake."""
+        """Takes a new connection in."""
         self._all[peer] = peer.connection.client
-        self._handshakes[peer] = None
         self._connections[peer.connection.client] += 1
-
-    def note_established(self, peer: Peer) -> None:
-        """Notes that a handshake is over; calling it again does nothing."""
-        self._handshakes.pop(peer, None)
 
     def remove(self, peer: Peer) -> None:
         """Forgets a connection that is in."""
         address = self._all.pop(peer)
-        self._handshakes.pop(peer, None)
         self._connections[address] -= 1
         if not self._connections[address]:
             del self._connections[address]
@@ -113,12 +106,11 @@ class Peers:
         sent a byte: an honest client's first bytes come right behind its connection, however long
         its way is.
         """
-        if len(self._handshakes) < self._limits.max_handshakes:
+        handshakes = [peer for peer in self._all if peer.connection.phase is Phase.HANDSHAKE]
+        if len(handshakes) < self._limits.max_handshakes:
             return None
-        of_address = Counter(self._all[peer] for peer in self._handshakes)
-        return max(
-            self._handshakes, key=lambda peer: (of_address[self._all[peer]], not peer.has_spoken)
-        )
+        of_address = Counter(self._all[peer] for peer in handshakes)
+        return max(handshakes, key=lambda peer: (of_address[self._all[peer]], not peer.has_spoken))
 
     def surplus(self, address: str) -> Peer | None:
         """Gives the connection that has to go for a new one of an address.
@@ -146,7 +138,3 @@ class Peers:
             ),
             default=None,
         )
-
-    def is_full(self) -> bool:
-        """Whether there are as many connections as there may be."""
-        return len(self._all) >= self._limits.max_connections

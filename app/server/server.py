@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 
 from app.access.admission import Gate
 from app.errors import ConfigError
@@ -164,7 +165,11 @@ class ApplianceServer:
 
     def _counters(self) -> TransportCounters:
         """Gives a copy of the transport's counters; callable from any thread."""
-        return self.front.counters.copy(
+        seen = self.front.counters
+        return replace(
+            seen,
+            refusals=seen.refusals.copy(),
+            answers=seen.answers.copy(),
             connections=self.front.connections,
             working=self.front.requests,
             queued=len(self._queue),

@@ -11,13 +11,14 @@ import logging
 import re
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 from app.server import logs
-from app.server.framing import error_answer
+from app.server.framing import json_answer
 from app.server.logs import Event
 from app.server.request import Request
 
@@ -41,10 +42,11 @@ _NO_CONTENT: Final = ("1", "204", "304")
 """How statuses begin whose answers have no body: RFC 9110 §8.6 forbids them a length."""
 
 
+@dataclass(frozen=True, slots=True)
 class WsgiRunner:
     """Makes answers of requests; used by several threads.
 
-    Args:
+    Attributes:
         application: the WSGI application.
         server_name: the `Server:` header.
         keep_alive_s: what clients are told of how long a connection stays open.
@@ -52,41 +54,31 @@ class WsgiRunner:
         environment: further keys of every request's environment.
     """
 
-    def __init__(
-        self,
-        application: WsgiApp,
-        server_name: str,
-        keep_alive_s: float,
-        may_stay_open: Callable[[], bool],
-        environment: dict[str, Any],
-    ) -> None:
-        self._application = application
-        self._server_name = server_name
-        self._keep_alive = f"timeout={int(keep_alive_s)}"
-        self._may_stay_open = may_stay_open
-        self._environment = environment
+    application: WsgiApp
+    server_name: str
+    keep_alive_s: float
+    may_stay_open: Callable[[], bool]
+    environment: Mapping[str, Any]
 
     def run(self, request: Request) -> tuple[list[bytes], bool]:
         """Gives the whole answer in pieces, and whether the connection stays open after it."""
         answer = _Answer()
         try:
-            pieces = self._application(self._environ(request), answer.start)
+            pieces = self.application(self._environ(request), answer.start)
             try:
-                body = [piece for piece in pieces if len(piece)]
+                body = [*answer.written, *(piece for piece in pieces if len(piece))]
             finally:
                 if hasattr(pieces, "close"):
                     pieces.close()
         except Exception as error:
             logs.write(logging.ERROR, Event.REQUEST_FAILED, error=error)
             is_head = request.head.method == b"HEAD"
-            failure = error_answer(
-                500, "Internal Server Error", self._server_name, head_only=is_head
-            )
+            failure = json_answer(500, "Internal Server Error", self.server_name, head_only=is_head)
             return [failure], False
         finally:
             with suppress(BufferError):  # the application still has a view on it
                 request.body.close()
-        keep_open = self._may_stay_open() and request.head.keep_alive
+        keep_open = self.may_stay_open() and request.head.keep_alive
         head = self._head(answer, sum(map(len, body)), request, keep_open=keep_open)
         return [head] if request.head.method == b"HEAD" else [head, *body], keep_open
 
@@ -96,14 +88,14 @@ class WsgiRunner:
         lines = [
             f"HTTP/1.1 {answer.status}",
             *(f"{name}: {value}" for name, value in answer.headers),
-            f"Server: {self._server_name}",
+            f"Server: {self.server_name}",
             f"Date: {email.utils.formatdate(usegmt=True)}",
         ]
         has_length = any(name.lower() == "content-length" for name, _ in answer.headers)
         if not has_length and not answer.status.startswith(_NO_CONTENT):
             lines.append(f"Content-Length: {body_bytes}")
         if keep_open:
-            lines += ["Connection: keep-alive", f"Keep-Alive: {self._keep_alive}"]
+            lines += ["Connection: keep-alive", f"Keep-Alive: timeout={int(self.keep_alive_s)}"]
         else:
             lines.append("Connection: close")
         return ("\r\n".join(lines) + "\r\n\r\n").encode("latin-1")
@@ -129,7 +121,7 @@ class WsgiRunner:
             "wsgi.multithread": True,
             "wsgi.multiprocess": False,
             "wsgi.run_once": False,
-            **self._environment,
+            **self.environment,
             CLIENT: request.client,
             CLIENT_GONE: lambda: request.abandoned,
             QUEUED_NS: time.perf_counter_ns() - request.submitted_ns,
@@ -150,6 +142,7 @@ class _Answer:
     def __init__(self) -> None:
         self.status = ""
         self.headers: Sequence[tuple[str, str]] = ()
+        self.written: list[bytes] = []
 
     def start(
         self, status: str, headers: Sequence[tuple[str, str]], exc_info: Any = None
@@ -157,8 +150,4 @@ class _Answer:
         """The `start_response` of PEP 3333; nothing is sent yet, so it may be called again."""
         del exc_info
         self.status, self.headers = status, headers
-        return _refuse_write
-
-
-def _refuse_write(piece: bytes) -> None:
-    raise NotImplementedError("the answer is what the application returns")
+        return self.written.append

@@ -16,7 +16,7 @@ from app.audit import Audit
 from app.runtime import Runtime
 from app.server.application import create_application
 from app.server.counters import TRANSPORT, TransportCounters
-from app.server.framing import FramingError, Head, error_answer, scan
+from app.server.framing import FramingError, Head, json_answer, scan
 from app.server.request import Request, address_client, client_of
 from app.server.wsgi import WsgiApp, WsgiRunner
 from tests import fakes, served
@@ -50,7 +50,7 @@ def exchange(data: bytes) -> None:
     try:
         head = scan(message)
     except FramingError as error:
-        return _check(error_answer(error.status, error.reason, SERVER_NAME))
+        return _check(json_answer(error.status, error.reason, SERVER_NAME))
     if head is None:
         return None
     body = message[head.consumed_bytes :][: head.body_bytes]
@@ -59,7 +59,7 @@ def exchange(data: bytes) -> None:
     entry = _gate().admit(head, None, 0.0)
     if isinstance(entry, Refusal):
         return _check(
-            error_answer(
+            json_answer(
                 entry.status,
                 entry.message,
                 SERVER_NAME,

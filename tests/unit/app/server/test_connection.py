@@ -198,7 +198,6 @@ def test_http_without_tls_is_told_so_in_clear_text(method: str) -> None:
     assert (connection.phase, connection.deadline) == (Phase.LINGER, 2)
     assert (bench.channel.incoming, bench.flush()) == (b"", b""), "nothing reached TLS, one answer"
     assert connection.take_request() is None
-    assert not connection.is_established
     connection.expire(3)
     assert connection.phase is Phase.CLOSED
 
@@ -216,10 +215,10 @@ def test_exactly_one_100_continue_is_sent_and_only_once_there_is_room() -> None:
     assert waiting.starved
     assert not waiting.wants_read
     assert bench.flush() == b""
-    waiting.resume(1)
+    waiting.advance(1)
     assert bench.flush() == b""
     blocker.drop()
-    waiting.resume(2)
+    waiting.advance(2)
     assert waiting.wants_read
     assert bench.flush() == b"HTTP/1.1 100 Continue\r\n\r\n"
     bench.channel.holds_back = True
@@ -272,7 +271,7 @@ def test_the_time_for_a_body_begins_when_it_has_room() -> None:
     connection.receive(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 9\r\n\r\n", 0)
     assert (connection.starved, connection.deadline) == (True, 30)
     bench.room.give_back("another", LIMITS.max_buffered_bytes)
-    connection.resume(8)
+    connection.advance(8)
     assert (connection.starved, connection.deadline) == (False, 18)
 
 

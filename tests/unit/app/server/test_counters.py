@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from app.access.admission import Gate
 from app.access.policy import Quotas
-from app.server.counters import TransportCounters
+from app.server.counters import TRANSPORT, TransportCounters
 from tests import policies
 from tests.unit.app.server.clients import (
     Application,
@@ -52,10 +54,17 @@ def test_refusals_by_reason() -> None:
         assert seen.answers == {401: 1, 403: 1, 200: 1, 429: 1}
 
 
-def test_copy_stays_as_it_was() -> None:
-    seen = TransportCounters()
-    copy = seen.copy(connections=1, working=2, queued=3, body_bytes=4)
-    seen.refused(503)
-    seen.answered([b"HTTP/1.1 503 Service Unavailable\r\n"])
+def test_what_a_route_is_given_stays_as_it_was() -> None:
+    given: list[TransportCounters] = []
+
+    def application(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        given.append(environ[TRANSPORT]())
+        start_response("200 OK", [])
+        return []
+
+    with serving(application) as server, Client(server.address) as client:
+        client.ask("GET", "/")
+        server.front.counters.refused(503)
+    (copy,) = given
     assert (copy.refusals["busy"], copy.answers) == (0, {})
-    assert (copy.connections, copy.working, copy.queued, copy.body_bytes) == (1, 2, 3, 4)
+    assert (copy.connections, copy.working, copy.queued, copy.body_bytes) == (1, 1, 0, 0)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.server.framing import FramingError, Head, error_answer, scan
+from app.server.framing import FramingError, Head, json_answer, scan
 
 GOOD = b"POST /x?y=1 HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -183,11 +183,11 @@ def test_cuts_change_nothing_and_hostile_bytes_give_only_our_error(
     assert outcome_in_pieces(data, cuts) == outcome(data)
 
 
-def test_an_error_answer_is_json_and_closes() -> None:
-    head, _, body = error_answer(413, 'too "big"', "S/1").partition(b"\r\n\r\n")
+def test_an_json_answer_is_json_and_closes() -> None:
+    head, _, body = json_answer(413, 'too "big"', "S/1").partition(b"\r\n\r\n")
     assert head.startswith(b"HTTP/1.1 413 ")
     assert body == b'{"error":"too \\"big\\""}\n'
     assert f"Content-Length: {len(body)}".encode() in head
     assert b"Connection: close" in head
     assert b"Server: S/1" in head
-    assert error_answer(503, "busy", "S/1", head_only=True).endswith(b"\r\n\r\n")
+    assert json_answer(503, "busy", "S/1", head_only=True).endswith(b"\r\n\r\n")
