@@ -29,6 +29,10 @@ from app.serving.shares import Needs, fair_share, to_unload
 _LOOK_S: Final = 0.05
 """How often a request that waits for loading is asked whether it still needs to."""
 
+_LOOK_FOR_ROOM_S: Final = 0.01
+"""How often a request that waits for memory looks whether it is there: nobody says when a stay is
+over."""
+
 _YIELD_NS: Final = 200_000_000
 """How long a model lets nobody in for one that waits for its memory and looks every `_LOOK_S`."""
 
@@ -131,7 +135,7 @@ class Residence:
                 self.loading.release()
             if batcher is None:
                 with self.changed:
-                    self.changed.wait(_LOOK_S)
+                    self.changed.wait(_LOOK_FOR_ROOM_S)
         return batcher
 
     def _use(self, model: ServedModel) -> Batcher | None:
