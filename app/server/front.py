@@ -102,6 +102,7 @@ class Front:
         self._peers = Peers(limits)
         self._working: dict[Request, Peer] = {}
         self._starved: dict[Peer, None] = {}
+        self._room_taken = 0
         self._again: dict[Peer, None] = {}
         """With a pipelined request, for which no socket becomes ready."""
         self._background: dict[Peer, float] = {}
@@ -207,9 +208,12 @@ class Front:
         self._take_answers(now)
         self._serve_ready(ready, now)
         self._do_background_step(now)
-        for peer in list(self._starved):
-            peer.connection.advance(now)
-            self._settle(peer, now)
+        # While nothing was given back there is no more room than when they asked.
+        if self._bodies.used < self._room_taken or now >= self._next_sweep:
+            for peer in list(self._starved):
+                peer.connection.advance(now)
+                self._settle(peer, now)
+        self._room_taken = self._bodies.used
         self._listener.resume(now)
         if self._stop_asked and self._stop_deadline is None:
             self._begin_stop(now)

@@ -14,6 +14,7 @@ from app.access.policy import Quotas
 from app.limits import MAX_REFUSALS, MIB
 from app.server.server import ApplianceServer
 from app.server.transport import TransportLimits
+from app.serving.pool import Pool
 from tests.policies import bearer, policy, tenant
 from tests.unit.app.server.clients import (
     WATCHDOG_S,
@@ -149,6 +150,29 @@ def test_a_tenant_s_bodies_are_its_own_part_whatever_address_it_comes_from() -> 
     ):
         assert server.front.buffered_bytes == MIB, "one of twelve"
         assert bank.ask("POST", "/echo", bytes(MIB), **bearer(BANK_TOKEN)).status == 200
+
+
+def test_bodies_that_wait_for_room_cost_the_loop_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """457 of them, looked at in every turn, took as long as a request."""
+    limits = TransportLimits(max_body_bytes=MIB, max_buffered_bytes=3 * MIB)
+    large = b"POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 1048576\r\n\r\n"
+    asked: list[str] = []
+    take = Pool.take
+
+    def counted(pool: Pool, client: str, amount: int) -> bool:
+        asked.append(client)
+        return take(pool, client, amount)
+
+    with (
+        serving(Application(), limits=limits, clock=lambda: 0.0) as server,
+        crowd(server, 1, 30, large),
+        Client(server.address) as other,
+    ):
+        until(lambda: len(server.front._starved) == 29)
+        monkeypatch.setattr(Pool, "take", counted)
+        for _ in range(50):
+            assert other.ask("GET", "/echo").status == 200
+        assert asked.count("address 127.0.0.2") <= 30
 
 
 # --- the loop ------------------------------------------------------------------------------------
