@@ -67,6 +67,7 @@ class Connection:
         phase: what it waits for.
         deadline: when `expire` is to be called, on the caller's clock.
         starved: a body waits for room; `advance` tries again.
+        refusals: requests in a row that weren't let in, for whose they were or what they asked for.
         closing_soon: no further request is read after the present one.
     """
 
@@ -98,8 +99,7 @@ class Connection:
         self._body_began = 0.0
         self._continue_due = False
         self._skip_bytes = 0
-        self._refusals = 0
-        """In a row, without a request that was let in."""
+        self.refusals = 0
         self._asked_health = False
         self._address_client = address_client(address[0])
         self.client = self._address_client
@@ -124,12 +124,7 @@ class Connection:
         """Whether what comes next may wait: a handshake, a large body, or of a stranger."""
         if self.phase is Phase.BODY and self._request is not None:
             return self._request.missing_bytes > STEP_BYTES
-        return self.phase is Phase.HANDSHAKE or self.was_refused or self._asked_health
-
-    @property
-    def was_refused(self) -> bool:
-        """Whether its last request wasn't let in for whose it was or what it asked for."""
-        return self._refusals > 0
+        return self.phase is Phase.HANDSHAKE or self.refusals > 0 or self._asked_health
 
     @property
     def has_pipelined(self) -> bool:
@@ -303,11 +298,11 @@ class Connection:
             # A client that waits for "100 Continue" may leave the body out: only closing is clear.
             small = head.body_bytes <= self._limits.max_skipped_bytes and not head.expects_continue
             # A tenant that asks too often is told when to come again, and keeps its connection.
-            self._refusals += entry.retry_after_s is None
-            keep_open = head.keep_alive and small and self._refusals < MAX_REFUSALS
+            self.refusals += entry.retry_after_s is None
+            keep_open = head.keep_alive and small and self.refusals < MAX_REFUSALS
             self._turn_away(head, entry, keep_open, now)
             return
-        self._refusals, self._asked_health = 0, False
+        self.refusals, self._asked_health = 0, False
         self.client = client_of(entry, self._address_client)
         self._request = Request(head, BytesIO(), self._address, entry, self.client)
         self._continue_due = head.expects_continue

@@ -108,7 +108,8 @@ class Front:
         self._background: dict[Peer, float] = {}
         """With background work, and when it may be done at the earliest; the selector leaves them
         alone until their turn."""
-        self._rests_until = 0.0
+        self._rest_ends = {BODY_REST: 0.0, REST: 0.0}
+        """When the next step of a body, or of a stranger, may begin."""
         self.counters = TransportCounters()
         self._next_sweep = clock()
         self._stop_asked = False
@@ -239,15 +240,17 @@ class Front:
             return
         peer.has_spoken = True
         others_wait = self._accounts.others_requests(peer.connection.client) > 0
-        rest_s = REFUSED_REST_S if peer.connection.was_refused and others_wait else 0.0
+        rest_s = REFUSED_REST_S if peer.connection.refusals and others_wait else 0.0
         self._background[peer] = now + rest_s
         self._watch(peer)
 
     def _do_background_step(self, now: float) -> None:
-        if now < self._rests_until:
-            return
         peer = min(
-            (peer for peer, earliest in self._background.items() if earliest <= now),
+            (
+                peer
+                for peer, earliest in self._background.items()
+                if max(earliest, self._rest_ends[_rest_of(peer)]) <= now
+            ),
             key=lambda peer: (
                 self._accounts.standing(peer.connection.client),
                 peer.connection.phase is Phase.HANDSHAKE,
@@ -258,26 +261,25 @@ class Front:
             return
         del self._background[peer]
         client, started = peer.connection.client, self._clock()
-        rest = BODY_REST if peer.connection.phase is Phase.BODY else REST
+        rest = _rest_of(peer)
         others_wait = self._accounts.others_requests(client) > 0
         self._serve(peer, now, STEP_BYTES if others_wait else READ_BYTES)
         if others_wait:
             ended = self._clock()
-            self._rests_until = ended + rest * (ended - started)
+            self._rest_ends[rest] = ended + rest * (ended - started)
 
     def _patience_s(self) -> float | None:
         """How long the selector may wait: for ever when there is no deadline to look after."""
         if self._again:
             return 0.0
         now = self._clock()
-        waits = (
-            max(0.0, max(self._rests_until, min(self._background.values())) - now)
-            if self._background
-            else None,
-            self._listener.patience_s(now),
-            SWEEP_S if self._peers or self._stop_asked else None,
-        )
-        return min((wait_s for wait_s in waits if wait_s is not None), default=None)
+        waits = [
+            max(0.0, earliest - now, self._rest_ends[_rest_of(peer)] - now)
+            for peer, earliest in self._background.items()
+        ]
+        waits += [SWEEP_S] * bool(self._peers or self._stop_asked)
+        pause_s = self._listener.patience_s(now)
+        return min(waits if pause_s is None else [*waits, pause_s], default=None)
 
     def _take_answers(self, now: float) -> None:
         while self._delivered:
@@ -386,7 +388,6 @@ class Front:
             return
         except OSError:
             ciphertext = b""
-        peer.has_spoken = True
         self._guarded(peer, lambda: peer.connection.receive(ciphertext, now))
 
     def _settle(self, peer: Peer, now: float) -> None:
@@ -472,3 +473,7 @@ class Front:
         if peer.mask:
             self._selector.unregister(peer.socket)
         peer.socket.close()
+
+
+def _rest_of(peer: Peer) -> int:
+    return BODY_REST if peer.connection.phase is Phase.BODY else REST

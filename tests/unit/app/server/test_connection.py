@@ -309,7 +309,7 @@ def test_health_is_answered_without_a_worker_and_as_background_work(
         head, _, body = bench.flush().partition(b"\r\n\r\n")
         assert head.startswith(b"HTTP/1.1 200 OK\r\n")
         assert body == (HEALTH[path] if method == "GET" else b"")
-    assert not connection.was_refused
+    assert connection.refusals == 0
     connection.receive(request_bytes("DELETE", target), 0)
     answer = bench.flush()
     assert error_of(answer)[0] == 405
