@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from hypothesis import settings
 from tests import folders, models
 from tests.host import Host
 from tools.model_folder import ModelFolder
+
+# A job in a shell's background ignores Ctrl-C, and so would the commands that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # The same examples at every run; a time limit would fail on a busy machine.
 settings.register_profile("fixed", derandomize=True, deadline=None, database=None)

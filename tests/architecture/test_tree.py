@@ -13,7 +13,7 @@ from tests.architecture.imports import ROOT, modules
 
 FOLDERS = ("app", "tools", "partitions", "occlum_image", "ci", "tests")
 SOURCES = sorted(path for top in ("app", "tools") for path in modules(top).values())
-LONGEST_FILE = 350
+LONGEST_FILE = 360
 """Lines of code; docstrings and comments don't count."""
 LONGEST_FUNCTION = 70
 

@@ -70,7 +70,7 @@ def built_appliance(
     built = Appliance(tmp_path_factory.mktemp("appliance"), sign_key)
     yield built
     # An image and its packed copy are half a gigabyte.
-    shutil.rmtree(built.instance)
+    shutil.rmtree(built.instance, ignore_errors=True)
 
 
 @pytest.fixture
