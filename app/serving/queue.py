@@ -7,7 +7,9 @@ standing, and of no client more at a time than `app.serving.accounts` lets run.
 from __future__ import annotations
 
 import threading
+import time
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
@@ -16,8 +18,18 @@ from app.serving.pool import Pool
 
 T = TypeVar("T")
 
+_NS_PER_S: Final = 1_000_000_000
+
 _SPARE_WORKER_FROM: Final = 3
 """With so many workers one is always left by a client; with fewer a client would have only one."""
+
+REST: Final = 3
+"""How much longer than its request took a client rests that has more waiting, while others ask: a
+flood of requests that cost little, refused ones for example, leaves others the interpreter."""
+
+MOST_NS: Final = 2_000_000
+"""Most of a request that counts for a rest: what goes beyond is a model's, beside which others
+compute."""
 
 _LOOK_AGAIN_S: Final = 0.25
 """How often a worker looks at requests that mayn't begin: others may be gone meanwhile."""
@@ -45,14 +57,24 @@ class RequestQueue(Generic[T]):
         accounts: who has how many requests, and who goes next.
         workers: threads that take requests.
         places: requests that wait, of all clients together.
+        clock_ns: a monotonic clock in nanoseconds.
     """
 
-    def __init__(self, accounts: Accounts, workers: int, places: int) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        workers: int,
+        places: int,
+        clock_ns: Callable[[], int] = time.perf_counter_ns,
+    ) -> None:
+        self._clock_ns = clock_ns
         self._accounts = accounts
         self._places = Pool(places)
         self._most_running = workers - 1 if workers >= _SPARE_WORKER_FROM else workers
         self._lines: dict[str, deque[Turn[T]]] = {}
         self._running: Counter[str] = Counter()
+        self._rest_ends_ns: dict[str, int] = {}
+        """Of clients with requests that wait."""
         self._changed = threading.Condition()
         self._has_ended = False
 
@@ -77,7 +99,7 @@ class RequestQueue(Generic[T]):
             while not self._has_ended:
                 ready = [client for client in self._lines if self._may_begin(client)]
                 if not ready:
-                    self._changed.wait(_LOOK_AGAIN_S if self._lines else None)
+                    self._changed.wait(self._patience_s())
                     continue
                 turn = self._begin(min(ready, key=self._accounts.standing))
                 if len(ready) > 1 or (turn.client in self._lines and self._may_begin(turn.client)):
@@ -100,6 +122,9 @@ class RequestQueue(Generic[T]):
                 del self._running[turn.client]
             self._accounts.left(turn.client)
             self._accounts.end(turn.client, turn.expected_ns, cost_ns)
+            if turn.client in self._lines and self._accounts.others_requests(turn.client):
+                rest_ns = REST * min(cost_ns, MOST_NS)
+                self._rest_ends_ns[turn.client] = self._clock_ns() + rest_ns
 
     def end(self) -> None:
         """Sends every thread home that waits, or comes to wait."""
@@ -107,9 +132,18 @@ class RequestQueue(Generic[T]):
             self._has_ended = True
             self._changed.notify_all()
 
+    def _patience_s(self) -> float | None:
+        """How long a worker waits that finds nothing to do."""
+        if not self._lines:
+            return None
+        now_ns = self._clock_ns()
+        rests_ns = [end_ns - now_ns for end_ns in self._rest_ends_ns.values() if end_ns > now_ns]
+        return min(_LOOK_AGAIN_S, min(rests_ns, default=_NS_PER_S) / _NS_PER_S)
+
     def _may_begin(self, client: str) -> bool:
         running = self._running[client]
-        if running >= self._most_running:
+        is_resting = self._clock_ns() < self._rest_ends_ns.get(client, 0)
+        if running >= self._most_running or is_resting:
             return False
         others = self._accounts.others_requests(client) if running else 0
         return not others or running < others
@@ -119,6 +153,7 @@ class RequestQueue(Generic[T]):
         turn = line.popleft()
         if not line:
             del self._lines[client]
+            self._rest_ends_ns.pop(client, None)
         self._places.give_back(client, 1)
         self._running[client] += 1
         turn.expected_ns = self._accounts.begin(client)

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable
 
 from app.serving.accounts import LATELY_NS, Accounts
-from app.serving.queue import RequestQueue, Turn
+from app.serving.queue import MOST_NS, REST, RequestQueue, Turn
 from tests.unit.app.serving.worlds import WATCHDOG_S, Crowd, until
 
 
@@ -101,6 +101,27 @@ def test_beside_another_one_a_client_has_no_more_at_a_time() -> None:
         world.queue.done(quiet, 1)
         world.offer("quiet again")
         assert waiting.result(WATCHDOG_S).request == "quiet again"
+
+
+def test_a_flood_of_small_requests_rests_after_each_while_others_ask() -> None:
+    now_ns = [0]
+    accounts = Accounts()
+    queue: RequestQueue[str] = RequestQueue(accounts, 4, 100, lambda: now_ns[0])
+    accounts.came("quiet")
+    for number in range(5):
+        assert queue.offer(f"b{number}", "busy")
+    turn = queue.take()
+    assert turn is not None
+    queue.done(turn, MOST_NS // 2)
+    assert not queue._may_begin("busy")
+    now_ns[0] += REST * MOST_NS // 2
+    turn = queue.take()
+    assert turn is not None
+    queue.done(turn, 10 * MOST_NS)
+    now_ns[0] += REST * MOST_NS - 1
+    assert not queue._may_begin("busy"), "what a model takes doesn't count"
+    now_ns[0] += 1
+    assert queue._may_begin("busy")
 
 
 def test_alone_a_client_leaves_one_worker() -> None:
